@@ -1,0 +1,71 @@
+# Everything runs in a virtual environment that the first target to need it creates.
+#   make test                     with the first suitable Python found
+#   make test PYTHON=python3.12   with this one (only matters when the environment is created)
+#   make test ARGS="-k wishart"   arguments for the command that a target runs
+PYTHON ?=
+VENV ?= .venv
+ARGS ?=
+
+CANDIDATES := python3.13 python3.12 python3.11 python3
+BIN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+SOURCES := covsde tests $(wildcard benchmarks experiments)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format validate figures bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## create the environment, and renew it when pyproject.toml has changed
+
+# A candidate counts only if it runs (a pyenv shim may exist and fail), is new enough and can make an environment.
+$(STAMP): pyproject.toml
+	@set -e; \
+	suits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
+	if ! suits "$(BIN)"; then \
+		chosen=; \
+		for python in $(if $(PYTHON),"$(PYTHON)",$(CANDIDATES)); do \
+			if suits "$$python"; then chosen="$$python"; break; fi; \
+		done; \
+		if [ -z "$$chosen" ]; then \
+			echo "covsde needs Python >= 3.11 with venv; tried: $(or $(PYTHON),$(CANDIDATES))." >&2; \
+			echo "Name another one with: make PYTHON=/path/to/python (on Debian, also install python3-venv)." >&2; \
+			exit 1; \
+		fi; \
+		echo "Creating $(VENV) with $$chosen ($$("$$chosen" --version))"; \
+		"$$chosen" -m venv --clear "$(VENV)"; \
+	fi; \
+	echo "Installing covsde and its test dependencies (the first time takes a few minutes)"; \
+	"$(BIN)" -m pip install --quiet --progress-bar off --disable-pip-version-check -e ".[test]"; \
+	touch "$(STAMP)"
+
+demo: $(STAMP)  ## simulate a network's limit for three digit images, with figures, into demo/
+	$(BIN) experiments/demo_digits.py --out demo $(ARGS)
+
+test: $(STAMP)  ## run the tests
+	$(BIN) -m pytest $(ARGS)
+
+lint: $(STAMP)  ## check style and types
+	$(BIN) -m ruff check $(SOURCES)
+	$(BIN) -m ruff format --check $(SOURCES)
+	$(BIN) -m mypy covsde
+
+format: $(STAMP)  ## rewrite the sources in the common style
+	$(BIN) -m ruff check --fix-only $(SOURCES)
+	$(BIN) -m ruff format $(SOURCES)
+
+validate: $(STAMP)  ## compare the limits with finite networks, into docs/validation.md
+	$(BIN) experiments/validate.py --out docs/validation.md $(ARGS)
+
+figures: $(STAMP)  ## draw every figure at reduced size, into figures/
+	@if [ -f experiments/all_figures.py ]; then set -x; \
+		$(BIN) experiments/all_figures.py --quick --out figures $(ARGS); \
+	else echo "Skipped: there is no experiments/all_figures.py."; fi
+
+bench: $(STAMP)  ## time the solvers against hand-written loops
+	$(BIN) benchmarks/against_scan.py $(ARGS)
+
+clean:  ## remove caches and generated files, but not the environment
+	rm -rf build dist demo figures .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

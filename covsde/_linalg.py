@@ -1,0 +1,40 @@
+"""Small linear algebra on batches of covariance matrices that may be singular."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def pivot_tolerance(dtype: jnp.dtype, m: int) -> float:
+    """Relative size below which a Cholesky pivot is rounding: zero, not evidence of a lost direction."""
+    return 16 * m * float(jnp.finfo(dtype).eps)
+
+
+def semidefinite_cholesky(
+    V: Float[Array, "paths m m"],
+) -> tuple[Float[Array, "paths m m"], Bool[Array, " paths"]]:
+    """Lower-triangular L with L Lᵀ = V for positive *semi*definite V, and which matrices are not.
+
+    Args:
+        V: symmetric matrices (paths, m, m); exact collinearity (repeated inputs) is welcome.
+
+    Returns:
+        L (paths, m, m), with a zero column where a pivot vanishes, and a mask (paths,): True where V is PSD.
+    """
+    m = V.shape[-1]
+    tolerance = pivot_tolerance(V.dtype, m)
+    columns: list[Array] = []
+    psd = jnp.ones(V.shape[0], bool)
+    for j in range(m):
+        column = V[:, :, j]
+        if columns:
+            L = jnp.stack(columns, axis=-1)
+            column = column - jnp.sum(L * L[:, j : j + 1, :], axis=-1)
+        pivot = column[:, j]
+        floor = tolerance * V[:, j, j]
+        # `not (pivot >= …)` also catches NaN.
+        psd = psd & (pivot >= -floor)
+        positive = pivot > floor
+        scale = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1)), 0)
+        below = (jnp.arange(m) >= j)[None, :]
+        columns.append(jnp.where(below, column * scale[:, None], 0))
+    return jnp.stack(columns, axis=-1), psd

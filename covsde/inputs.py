@@ -1,0 +1,60 @@
+"""From inputs to the Gram matrix that every limit starts from."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def gram(x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
+    """The input Gram matrix V₀ = x xᵀ / d.
+
+    Args:
+        x: inputs, one per row, (m, d); any real dtype.
+
+    Returns:
+        V₀ (m, m), float64.
+
+    Raises:
+        ValueError: if x is not a finite matrix with at least one row and one column.
+    """
+    try:
+        array = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("x must be a numeric array of shape (m, d), one input per row.") from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"x must have shape (m, d), one input per row, got shape {array.shape}.")
+    if not np.all(np.isfinite(array)):
+        raise ValueError("x contains NaN or infinite values: remove or replace them.")
+    return array @ array.T / array.shape[1]
+
+
+def check_gram(V0: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
+    """V₀ as a float64 array, after checking that it is a covariance matrix.
+
+    Args:
+        V0: (m, m), symmetric positive semidefinite; singular is fine.
+
+    Returns:
+        V₀ (m, m), float64, exactly symmetric.
+
+    Raises:
+        ValueError: if V0 is not square, finite, symmetric and positive semidefinite.
+    """
+    try:
+        array = np.asarray(V0, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("V0 must be a numeric (m, m) Gram matrix; make one with covsde.gram(x).") from error
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
+        raise ValueError(f"V0 must be an (m, m) Gram matrix, got shape {array.shape}; make one with covsde.gram(x).")
+    if not np.all(np.isfinite(array)):
+        raise ValueError("V0 contains NaN or infinite values: clean the inputs before covsde.gram(x).")
+    scale = np.max(np.abs(array))
+    if not np.allclose(array, array.T, rtol=0, atol=1e-6 * scale):
+        raise ValueError("V0 is not symmetric: pass a Gram matrix such as covsde.gram(x), or (V0 + V0.T) / 2.")
+    array = (array + array.T) / 2
+    smallest = float(np.linalg.eigvalsh(array)[0])
+    if smallest < -1e-6 * scale:
+        raise ValueError(
+            f"V0 is not positive semidefinite (smallest eigenvalue {smallest:.3g}): "
+            "pass inner products of inputs, e.g. covsde.gram(x)."
+        )
+    return array

@@ -1,0 +1,1 @@
+"""Finite networks: Equinox modules with real weights, and samplers exact in law without them."""

@@ -1,0 +1,30 @@
+"""Plain Euler–Maruyama through Diffrax's own solver: the textbook scheme, kept to show what it costs."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.solvers.layout import AbstractLayout, layout_for
+from covsde.solvers.terms import covariance_terms
+
+
+class EulerMaruyama(diffrax.Euler):
+    """V + T b dτ + √T L dS Lᵀ. It leaves the PSD cone at coarse steps: such paths stop, are counted, and never repaired."""
+
+    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+        """Any step is allowed; the failures are the message."""
+
+    def terms(
+        self, sde: NeuralCovarianceSDE, m: int, paths: int, key: Array, dtype: jnp.dtype
+    ) -> tuple[AbstractLayout, diffrax.MultiTerm]:
+        """Layout and `MultiTerm(drift, noise)` driven by an UnsafeBrownianPath."""
+        layout = layout_for(m)
+        shape = jax.ShapeDtypeStruct((m * (m + 1) // 2, paths), dtype)
+        path = diffrax.UnsafeBrownianPath(shape=shape, key=key)
+        return layout, covariance_terms(sde, layout, path)
+
+
+assert issubclass(EulerMaruyama, eqx.Module)

@@ -1,0 +1,117 @@
+"""The covariance SDE as Diffrax terms, and the state its solvers evolve."""
+
+from typing import NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.solvers.layout import AbstractLayout, State
+
+
+class CovarianceState(NamedTuple):
+    """An ensemble at one layer time.
+
+    Attributes:
+        V: covariances, in the form of the layout.
+        clock: (paths,) layer time each path has been alive; it stands still once a path has stopped.
+    """
+
+    V: State
+    clock: Float[Array, " paths"]
+
+
+def running(state: CovarianceState, t: Float[Array, ""]) -> Bool[Array, " paths"]:
+    """Paths that had not stopped before layer time t."""
+    return state.clock > t - 1e-5
+
+
+def healthy(layout: AbstractLayout, V: State, ceiling: Float[Array, ""]) -> Bool[Array, " paths"]:
+    """Paths whose entries are finite and whose variances are below the ceiling."""
+    good = jnp.asarray(True)
+    for variance in layout.diagonal(V):
+        # A covariance of finite variances is bounded by them, unless it is NaN: the sum below catches that.
+        good = good & jnp.isfinite(variance) & (variance >= 0) & (variance <= ceiling)
+    return good & ~jnp.isnan(layout.total(V))
+
+
+class CovarianceTerm(diffrax.AbstractTerm):
+    """The whole SDE as one term, for solvers that compose flows instead of adding increments.
+
+    Such schemes need more than Brownian increments, so each step is handed a PRNG key of its own.
+    """
+
+    sde: NeuralCovarianceSDE
+    layout: AbstractLayout
+    key: Array
+
+    def vf(
+        self, t: Float[Array, ""], y: CovarianceState, args: object
+    ) -> tuple[NeuralCovarianceSDE, AbstractLayout, Array]:
+        """The equation, the layout and the key of the step that starts at t: flows are taken by the solver."""
+        bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
+        return self.sde, self.layout, jax.random.fold_in(self.key, bits)
+
+    def contr(self, t0: Float[Array, ""], t1: Float[Array, ""], **_: object) -> Float[Array, ""]:
+        """The length of the step in layer time."""
+        return t1 - t0
+
+    def prod(self, vf: object, control: object) -> CovarianceState:
+        """Not defined: there is no increment to add."""
+        raise NotImplementedError(
+            "CovarianceTerm is stepped by Strang or WishartStep; for increment-based Diffrax solvers use covariance_terms."
+        )
+
+
+class _Fluctuation(diffrax.AbstractTerm):
+    """√T L dS Lᵀ, driven by a packed Brownian path of m(m+1)/2 independent components."""
+
+    sde: NeuralCovarianceSDE
+    layout: AbstractLayout
+    path: diffrax.AbstractPath
+
+    def vf(self, t: Float[Array, ""], y: CovarianceState, args: object) -> tuple[State, Array]:
+        """The Cholesky factor, and which paths move."""
+        L, psd = self.layout.cholesky(y.V)
+        return L, running(y, t) & psd & healthy(self.layout, y.V, self.sde.ceiling)
+
+    def contr(self, t0: Float[Array, ""], t1: Float[Array, ""], **_: object) -> Float[Array, "entries paths"]:
+        """√T dB, one row per entry."""
+        increments = self.path.evaluate(t0, t1)
+        return increments * jnp.sqrt(self.sde.clock)
+
+    def prod(self, vf: tuple[State, Array], control: Float[Array, "entries paths"]) -> CovarianceState:
+        """L dS Lᵀ with variance 2 on the diagonal of S and 1 off it."""
+        L, moving = vf
+        diagonal = jnp.asarray([2.0**0.5 if i == j else 1.0 for i, j in self.layout.tree()], control.dtype)
+        S = self.layout.unstack(control * diagonal[:, None])
+        change = self.layout.sandwich(L, S)
+        return CovarianceState(
+            self.layout.select(moving, change, jax.tree.map(jnp.zeros_like, change)),
+            jnp.zeros(moving.shape, control.dtype),
+        )
+
+
+def covariance_terms(sde: NeuralCovarianceSDE, layout: AbstractLayout, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
+    """The SDE as `MultiTerm(drift, noise)` for any Itô solver of Diffrax, e.g. `diffrax.Euler()`.
+
+    Args:
+        sde: the equation.
+        layout: memory layout, from `layout_for(m)`.
+        path: Brownian path whose increments have shape (m(m+1)/2, paths).
+
+    Returns:
+        Terms on `CovarianceState`; paths that lose PSD or explode stand still and their clock stops.
+    """
+
+    def drift(t: Float[Array, ""], y: CovarianceState, args: object) -> CovarianceState:
+        _, psd = layout.cholesky(y.V)
+        moving = running(y, t) & psd & healthy(layout, y.V, sde.ceiling)
+        rate = layout.map(lambda v: sde.drift.rate(v, v, v), sde.drift.rate, y.V)
+        change = jax.tree.map(lambda b: sde.clock * b, rate)
+        still = jax.tree.map(jnp.zeros_like, change)
+        return CovarianceState(layout.select(moving, change, still), moving.astype(y.clock.dtype))
+
+    return diffrax.MultiTerm(diffrax.ODETerm(drift), _Fluctuation(sde, layout, path))
