@@ -87,10 +87,16 @@ class Strang(AbstractConeSolver):
     ) -> tuple[State, Array]:
         """drift(h/2) ∘ noise(h) ∘ drift(h/2)."""
         V = self._drift(sde, layout, V, h / 2)
+        halfway = layout.diagonal(V)
         L, psd = layout.cholesky(V)
-        T = SymmetricTriangular().factor(layout, key, h, V[0].shape[0])
-        V = layout.gram(layout.product(L, T))
-        return self._drift(sde, layout, V, h / 2), psd
+        T = SymmetricTriangular().factor(layout, key, h, halfway[0].shape[0])
+        V = self._drift(sde, layout, layout.gram(layout.product(L, T)), h / 2)
+        # A variance that the first half-step sent to infinity has no root, but it stays infinite.
+        infinite = [jnp.isposinf(v) for v in halfway]
+        V = layout.with_diagonal(
+            V, [jnp.where(i, jnp.inf, v) for i, v in zip(infinite, layout.diagonal(V), strict=True)]
+        )
+        return V, psd | jnp.any(jnp.stack(infinite), axis=0)
 
     def _drift(self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, h: Float[Array, ""]) -> State:
         return layout.map(
