@@ -167,7 +167,7 @@ def main() -> None:
         b = best_time(chunked(scan), options.repeats) * unit
         c = best_time(chunked(floor), options.repeats) * unit
 
-        def tree(seed: int, naive: Callable = naive) -> object:
+        def tree(seed: int, naive: Callable = naive, few: int = few) -> object:
             return jax.block_until_ready(naive(jax.random.split(jax.random.key(seed), few)))
 
         d = best_time(tree, 2) * 1e9 / (few * steps)

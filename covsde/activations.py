@@ -76,7 +76,7 @@ class ShapedReLU(AbstractActivation):
         s_plus, s_minus = self.slopes(width)
         if s_plus == s_minus == 0:
             raise ValueError(
-                f"width={width} makes both slopes of ShapedReLU({self.c_plus}, {self.c_minus}) zero: use a larger width."
+                f"width={width} makes both slopes of ShapedReLU({self.c_plus}, {self.c_minus}) zero: use another width."
             )
         return 2 / (s_plus**2 + s_minus**2)
 
@@ -192,7 +192,8 @@ class ShapedSmooth(AbstractActivation):
         """c(n) by Gauss–Hermite quadrature (151 nodes, float64)."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(151)
         keep = weights > 1e-30
-        with jax.enable_x64(True):
+        # Also when a network is being traced, c(n) is a number.
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
             values = np.asarray(jax.vmap(self.at_width(width))(jnp.asarray(nodes[keep], jnp.float64)))
         second_moment = float(np.sum(weights[keep] * values**2) / math.sqrt(2 * math.pi))
         if not (math.isfinite(second_moment) and second_moment > 0):

@@ -1,6 +1,7 @@
 """The ensemble driver: keys, chunks, progress, checkpoints and path status, for limits and for networks."""
 
 import hashlib
+import itertools
 import json
 import platform
 import sys
@@ -52,9 +53,7 @@ def _dtype(dtype: Any) -> np.dtype:
     return resolved
 
 
-def _save_times(save_at: Sequence[float] | None) -> np.ndarray | None:
-    if save_at is None:
-        return None
+def _save_times(save_at: Sequence[float]) -> np.ndarray:
     times = np.unique(np.asarray(save_at, np.float64).ravel())
     if times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or times[-1] > 1:
         raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].")
@@ -66,19 +65,23 @@ def time_grid(steps: int, save_at: Sequence[float] | None) -> tuple[np.ndarray, 
 
     Args:
         steps: least number of steps over unit layer time.
-        save_at: layer times to save, or None: every step up to 20 steps, else about ten equidistant times.
+        save_at: layer times to save, or None: every step up to 20 steps, else tenths.
 
     Returns:
         Increasing grid from 0 to 1, float64, and `every`: saves happen at grid[::every].
     """
+    if save_at is None:
+        if steps <= 20:
+            return np.linspace(0, 1, steps + 1), 1
+        save_at = np.linspace(0, 1, 11).tolist()
     times = _save_times(save_at)
-    if times is None:
-        every = 1 if steps <= 20 else max(e for e in range(1, steps // 8 + 1) if steps % e == 0)
-        every = every if steps // every <= 50 else 1
-        return np.linspace(0, 1, steps + 1), every
     every = int(np.ceil(np.max(np.diff(times)) * steps - 1e-9))
-    pieces = [np.linspace(a, b, every + 1)[:-1] for a, b in zip(times[:-1], times[1:], strict=True)]
+    pieces = [np.linspace(a, b, every + 1)[:-1] for a, b in itertools.pairwise(times)]
     return np.concatenate([*pieces, [1.0]]), every
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(0, (n - 1).bit_length())
 
 
 def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[int]], Iterator[int]]:
@@ -137,7 +140,7 @@ def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
     if marker.exists():
         if json.loads(marker.read_text()).get("identity") != identity:
             raise ValueError(
-                f"checkpoint={str(folder)!r} belongs to a run with other settings: use a new folder, or delete this one."
+                f"checkpoint={str(folder)!r} belongs to a run with other settings: use a new folder or delete it."
             )
     else:
         with atomic_write(marker) as temporary:
@@ -225,7 +228,7 @@ def simulate(
         paths: number of independent paths.
         key: int seed or JAX key; the result depends on it and on `chunk`, not on the number of devices.
         steps: solver steps over unit layer time; default: enough for weak errors below 10⁻³.
-        save_at: layer times to keep, each hit exactly; 0 and 1 are always kept. Default: the solver's own grid.
+        save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
         solver: Strang() (default), WishartStep() or EulerMaruyama() of `covsde.solvers`.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
@@ -258,8 +261,9 @@ def simulate(
     tau = grid[::every]
     if chunk is None:
         # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
+        # Powers of two, so that another number of paths rarely compiles anew.
         budget = 2**27 // (kind.itemsize * (m * (m + 1) // 2) * tau.size)
-        chunk = max(64, min(8192, budget, paths))
+        chunk = max(64, min(8192, _power_of_two(paths), _power_of_two(budget)))
     chunk = positive_int("chunk", chunk)
     start = time.perf_counter()
     settings = _metadata(
@@ -340,8 +344,8 @@ def sample_networks(
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     kind = _dtype(dtype)
     typed, seed = as_key(key)
-    times = _save_times(np.linspace(0, 1, 11) if save_at is None else save_at)
-    layers = tuple(sorted({round(float(t) * depth) for t in times}))  # type: ignore[union-attr]
+    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
+    layers = tuple(sorted({round(float(t) * depth) for t in times}))
     tau = np.asarray(layers) / depth
     if chunk is None:
         chunk = min(draws, architecture.network_chunk(m, width, depth, kind.itemsize))

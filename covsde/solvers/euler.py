@@ -1,7 +1,6 @@
 """Plain Euler–Maruyama through Diffrax's own solver: the textbook scheme, kept to show what it costs."""
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -12,7 +11,10 @@ from covsde.solvers.terms import covariance_terms
 
 
 class EulerMaruyama(diffrax.Euler):
-    """V + T b dτ + √T L dS Lᵀ. It leaves the PSD cone at coarse steps: such paths stop, are counted, and never repaired."""
+    """V + T b dτ + √T L dS Lᵀ.
+
+    At coarse steps it leaves the PSD cone: such paths stop and are counted, never repaired.
+    """
 
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
         """Any step is allowed; the failures are the message."""
@@ -25,6 +27,3 @@ class EulerMaruyama(diffrax.Euler):
         shape = jax.ShapeDtypeStruct((m * (m + 1) // 2, paths), dtype)
         path = diffrax.UnsafeBrownianPath(shape=shape, key=key)
         return layout, covariance_terms(sde, layout, path)
-
-
-assert issubclass(EulerMaruyama, eqx.Module)

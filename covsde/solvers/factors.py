@@ -27,8 +27,8 @@ class SymmetricTriangular(AbstractTriangularNoise):
     """Weak second order from m(m+1)/2 normals, with the diagonal and the mean of T Tᵀ exact.
 
     T_ii = e^{2a_i}, 2a_i ~ N(-ih/2, h/2): exact, so log V_11 and log det V have their exact laws at every step size.
-    T_ij = e^{a_i + a_j} M_ij, M_ij = c_{i-j} g_ij + ½ Σ_{j<k<i} c_{i-k} g_ik c_{k-j} g_kj: half-steps of the diagonal on
-    both sides of a unipotent step; c_d absorbs the variance of the missing Lévy areas and of the skipped commutator.
+    T_ij = e^{a_i + a_j} M_ij, M_ij = c_{i-j} g_ij + ½ Σ_{j<k<i} c_{i-k} g_ik c_{k-j} g_kj: half-steps of the diagonal
+    on both sides of a unipotent step; c_d absorbs the variance of the missing Lévy areas and of the skipped commutator.
     It is fixed by the exact second moment E T_ij² = e^{-jh}(e^h - 1), which makes E T Tᵀ = I:
         c_d² = (e^h - 1) e^{(d-1)h/2} - ¼ Σ_{0<k<d} c_k² c_{d-k}².
     """

@@ -5,7 +5,9 @@ this is several times faster than batched matrices. Beyond that, unrolling costs
 """
 
 import abc
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 
 import equinox as eqx
 import jax
@@ -131,7 +133,7 @@ class UnrolledLayout(AbstractLayout):
 
     def total(self, V: State) -> Float[Array, " paths"]:
         """Sum of the lower triangle."""
-        return _sum(iter(V))
+        return _sum(V)
 
     def select(self, mask: Bool[Array, " paths"], A: State, B: State) -> State:
         """Entry by entry."""
@@ -248,11 +250,8 @@ class DenseLayout(AbstractLayout):
         return (L[0] @ S[0] @ jnp.swapaxes(L[0], 1, 2),)
 
 
-def _sum(terms: object) -> Array:
-    total, *rest = terms  # type: ignore[misc]
-    for term in rest:
-        total = total + term
-    return total
+def _sum(terms: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
 
 
 def layout_for(m: int) -> AbstractLayout:

@@ -115,7 +115,7 @@ class Strang(AbstractConeSolver):
 
 
 class WishartStep(AbstractConeSolver):
-    """A first-order drift step followed by a linear layer of width 1/h: weak order 1, always PSD, exact for b = 0, h = 1/n.
+    """A first-order drift step, then a linear layer of width 1/h: weak order 1, always PSD, exact for b = 0, h = 1/n.
 
     Source: the finite network itself; Bartlett's decomposition of the Wishart distribution.
     """

@@ -5,10 +5,14 @@ from typing import NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, State
+
+# What Diffrax calls a real scalar.
+Time = int | float | Array | np.ndarray
 
 
 class CovarianceState(NamedTuple):
@@ -23,12 +27,12 @@ class CovarianceState(NamedTuple):
     clock: Float[Array, " paths"]
 
 
-def running(state: CovarianceState, t: Float[Array, ""]) -> Bool[Array, " paths"]:
+def running(state: CovarianceState, t: Time) -> Bool[Array, " paths"]:
     """Paths that had not stopped before layer time t."""
     return state.clock > t - 1e-5
 
 
-def healthy(layout: AbstractLayout, V: State, ceiling: Float[Array, ""]) -> Bool[Array, " paths"]:
+def healthy(layout: AbstractLayout, V: State, ceiling: Float[Array, ""] | float) -> Bool[Array, " paths"]:
     """Paths whose entries are finite and whose variances are below the ceiling."""
     good = jnp.asarray(True)
     for variance in layout.diagonal(V):
@@ -47,21 +51,19 @@ class CovarianceTerm(diffrax.AbstractTerm):
     layout: AbstractLayout
     key: Array
 
-    def vf(
-        self, t: Float[Array, ""], y: CovarianceState, args: object
-    ) -> tuple[NeuralCovarianceSDE, AbstractLayout, Array]:
+    def vf(self, t: Time, y: CovarianceState, args: object) -> tuple[NeuralCovarianceSDE, AbstractLayout, Array]:
         """The equation, the layout and the key of the step that starts at t: flows are taken by the solver."""
         bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
         return self.sde, self.layout, jax.random.fold_in(self.key, bits)
 
-    def contr(self, t0: Float[Array, ""], t1: Float[Array, ""], **_: object) -> Float[Array, ""]:
+    def contr(self, t0: Time, t1: Time, **_: object) -> Float[Array, ""]:
         """The length of the step in layer time."""
-        return t1 - t0
+        return jnp.asarray(t1 - t0)
 
     def prod(self, vf: object, control: object) -> CovarianceState:
         """Not defined: there is no increment to add."""
         raise NotImplementedError(
-            "CovarianceTerm is stepped by Strang or WishartStep; for increment-based Diffrax solvers use covariance_terms."
+            "CovarianceTerm is stepped by Strang or WishartStep; for solvers that add increments use covariance_terms."
         )
 
 
@@ -72,12 +74,12 @@ class _Fluctuation(diffrax.AbstractTerm):
     layout: AbstractLayout
     path: diffrax.AbstractPath
 
-    def vf(self, t: Float[Array, ""], y: CovarianceState, args: object) -> tuple[State, Array]:
+    def vf(self, t: Time, y: CovarianceState, args: object) -> tuple[State, Array]:
         """The Cholesky factor, and which paths move."""
         L, psd = self.layout.cholesky(y.V)
         return L, running(y, t) & psd & healthy(self.layout, y.V, self.sde.ceiling)
 
-    def contr(self, t0: Float[Array, ""], t1: Float[Array, ""], **_: object) -> Float[Array, "entries paths"]:
+    def contr(self, t0: Time, t1: Time, **_: object) -> Float[Array, "entries paths"]:
         """√T dB, one row per entry."""
         increments = self.path.evaluate(t0, t1)
         return increments * jnp.sqrt(self.sde.clock)
@@ -106,7 +108,7 @@ def covariance_terms(sde: NeuralCovarianceSDE, layout: AbstractLayout, path: dif
         Terms on `CovarianceState`; paths that lose PSD or explode stand still and their clock stops.
     """
 
-    def drift(t: Float[Array, ""], y: CovarianceState, args: object) -> CovarianceState:
+    def drift(t: Time, y: CovarianceState, args: object) -> CovarianceState:
         _, psd = layout.cholesky(y.V)
         moving = running(y, t) & psd & healthy(layout, y.V, sde.ceiling)
         rate = layout.map(lambda v: sde.drift.rate(v, v, v), sde.drift.rate, y.V)
