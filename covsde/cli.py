@@ -28,6 +28,7 @@ from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
 from covsde.simulate import describe, sample_networks, simulate
+from covsde.solvers import Strang
 from covsde.status import FailedPathsWarning
 
 _SMOOTH: dict[str, Callable[..., Any]] = {
@@ -169,6 +170,10 @@ def _initial(args: argparse.Namespace) -> tuple[Float[np.ndarray, "m m"], list[s
         raise _Refusal("give either --inputs FILE or --gram FILE.")
     path: Path = args.inputs or args.gram
     matrix = _read_matrix(path)
+    if args.gram and matrix.shape[0] != matrix.shape[1]:
+        raise _Refusal(
+            f"{path} must hold a square Gram matrix, got shape {matrix.shape}; for inputs, one per row, use --inputs."
+        )
     try:
         V0 = gram(matrix) if args.inputs else check_gram(matrix)
     except ValueError as error:
@@ -194,8 +199,8 @@ def _initial(args: argparse.Namespace) -> tuple[Float[np.ndarray, "m m"], list[s
         scale = np.sqrt(variances)
         V0 = V0 / np.outer(scale, scale)
         variances = np.diag(V0)
-    what = f"{total} rows of {matrix.shape[1]} numbers" if args.inputs else f"Gram matrix of {total} inputs"
-    chosen = "" if len(rows) == total else f", rows {' '.join(map(str, rows))}"
+    what = f"array of shape {matrix.shape}" if args.inputs else f"Gram matrix of {total} inputs"
+    chosen = "" if rows == list(range(total)) else f", rows {' '.join(map(str, rows))} (numbered from 0 below)"
     spread = f"variances {variances.min():.3g} to {variances.max():.3g}"
     if len(rows) > 1:
         scale = np.sqrt(variances)
@@ -237,6 +242,8 @@ def _plan(args: argparse.Namespace) -> _Plan:
     positive_int("--paths", args.paths, least=2)
     if args.steps is not None:
         positive_int("--steps", args.steps)
+        sde = architecture.limit()
+        Strang().check(sde, len(V0), float(sde.clock) / args.steps, f"--steps {args.steps}")
     if not 0 <= args.seed < 2**32:
         raise _Refusal(f"--seed must be an integer from 0 to 4294967295, got {args.seed}.")
     if len(set(args.widths)) < len(args.widths):
@@ -248,7 +255,10 @@ def _plan(args: argparse.Namespace) -> _Plan:
                 f"--widths: {width} is smaller than the number of inputs m={len(V0)}; use larger widths, fewer inputs "
                 "with --rows, or --method weights."
             )
-        architecture.activation.normalisation(width)
+        try:
+            architecture.activation.normalisation(width)
+        except OverflowError as error:
+            raise _Refusal("--c-plus or --c-minus is too large: use slope corrections of order 1.") from error
         ratio = architecture.depth(width) / width
         if abs(ratio / architecture.depth_to_width - 1) > 0.02:
             notes.append(

@@ -1,14 +1,16 @@
 """From inputs to the Gram matrix that every limit starts from."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
 
-def gram(x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
+def gram(x: Any) -> Float[np.ndarray, "m m"]:
     """The input Gram matrix V₀ = x xᵀ / d.
 
     Args:
-        x: inputs, one per row, (m, d); any real dtype.
+        x: inputs, one per row, (m, d); a NumPy or JAX array or nested lists, any real dtype.
 
     Returns:
         V₀ (m, m), float64.
@@ -27,11 +29,11 @@ def gram(x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
     return array @ array.T / array.shape[1]
 
 
-def check_gram(V0: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
+def check_gram(V0: Any) -> Float[np.ndarray, "m m"]:
     """V₀ as a float64 array, after checking that it is a covariance matrix.
 
     Args:
-        V0: (m, m), symmetric positive semidefinite; singular is fine.
+        V0: array or nested lists (m, m), symmetric positive semidefinite; singular is fine.
 
     Returns:
         V₀ (m, m), float64, exactly symmetric.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LIMIT_COLOUR = "#0072B2"
 _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 _MARKERS = "os^Dv*"
-_MOST_MARKERS = {1: 11, 2: 8}  # by number of networks; 6 for more
+_MOST_MARKERS = {1: 11}  # by number of networks; 6, every other tenth, for more
 
 
 def plot_comparison(

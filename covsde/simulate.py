@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from covsde._files import atomic_write
 from covsde.architectures import AbstractArchitecture, as_key, positive_int
@@ -157,13 +157,18 @@ def _to_matrices(entries: np.ndarray, m: int) -> np.ndarray:
 
 
 def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int, ceiling: float) -> Chunk:
+    # Variances are watched at every step, covariances here: a path ends at its last save without a NaN.
+    clean = np.all(~np.isnan(entries), axis=1) | (tau[:, None] > clock[None] + 1e-5)
+    broken = ~np.all(clean, axis=0)
+    last_clean = tau[np.maximum(np.argmin(clean, axis=0) - 1, 0)]
+    clock = np.where(broken, np.minimum(clock, last_clean), clock)
     stopped = clock < 1 - 1e-5
     diagonal = np.array([i == j for i, j in zip(*np.tril_indices(m), strict=True)])
     final = entries[-1]
     with np.errstate(invalid="ignore"):
         blown = np.isposinf(final[diagonal]) | (final[diagonal] > ceiling)
     exploded = stopped & np.any(blown, axis=0)
-    broken = stopped & ~exploded & ~np.all(np.isfinite(final), axis=0)
+    broken = stopped & ~exploded & ~np.all(np.isfinite(final[diagonal]), axis=0)
     status = np.full(clock.shape, PathStatus.FINE, np.int8)
     status[stopped] = PathStatus.LOST_PSD
     status[exploded] = PathStatus.EXPLODED
@@ -208,7 +213,7 @@ def describe(module: eqx.Module) -> str:
 
 def simulate(
     architecture: AbstractArchitecture,
-    V0: Float[np.ndarray, "m m"],
+    V0: Any,
     *,
     paths: int = 10_000,
     key: int | PRNGKeyArray = 0,
@@ -303,7 +308,7 @@ def simulate(
 
 def sample_networks(
     architecture: AbstractArchitecture,
-    V0: Float[np.ndarray, "m m"],
+    V0: Any,
     *,
     width: int,
     draws: int = 2000,

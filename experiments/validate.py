@@ -134,8 +134,8 @@ def network_section(draws: int) -> list[str]:
     lines = [
         "## Networks approach the limit",
         "",
-        f"T = 1, V₀ = [[1, .3], [.3, 1]], {draws} networks per width (law sampler), 400000 paths of the limit. The last "
-        "column extrapolates the widths to 1/n → 0 and compares with the limit in standard errors.",
+        f"T = 1, V₀ = [[1, .3], [.3, 1]], {draws} networks per width (law sampler), 400000 paths of the limit. The "
+        "last column extrapolates the widths to 1/n → 0 and compares with the limit in standard errors.",
         "",
         "| activation | statistic | limit | n = 50 | n = 100 | n = 200 | slope in 1/n | extrapolated z |",
         "|---|---|---|---|---|---|---|---|",

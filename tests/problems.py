@@ -345,7 +345,7 @@ QUOTED_DIGITS = {
     ("linear-one-input-n100-d100", "var log"): 2.0201333227,
     ("linear-one-input-n100-d100", "V^2"): 7.2446461183,
     ("linear-second-moments-limit", "V11V22"): 1.4371527861,
-    ("linear-second-moments-limit", "V12^2"): 0.8852098877,
+    ("linear-second-moments-limit", "V12^2"): 0.8852098857,
     ("linear-second-moments-n50-d50", "V11V22"): 3.0162250555,
     ("linear-second-moments-n50-d50", "V12^2"): 2.6848306466,
     ("linear-determinant-n50-d50", "logdet"): -3.1384602060,

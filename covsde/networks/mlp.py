@@ -8,10 +8,14 @@ Source: Li, Nica, Roy (2022), arXiv 2206.02768, section 2.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._linalg import semidefinite_cholesky
 from covsde.activations import AbstractActivation
+
+# Inputs may come straight from NumPy; they are cast to the dtype of the weights.
+Inputs = Float[Array, "*m d"] | Float[np.ndarray, "*m d"]
 
 
 class MLPNetwork(eqx.Module):
@@ -53,8 +57,9 @@ class MLPNetwork(eqx.Module):
         width, dtype = self.output_weights.shape[1], self.output_weights.dtype
         return jax.random.normal(self.input_key, (width, d), dtype)
 
-    def features(self, x: Float[Array, "m d"]) -> Float[Array, "depth m width"]:
+    def features(self, x: Inputs) -> Float[Array, "depth m width"]:
         """Post-activations √c φ_s(z_ℓ) of every layer, ℓ = 1 … depth."""
+        x = jnp.asarray(x, self.output_weights.dtype)
         width = self.output_weights.shape[1]
         phi = self.activation.at_width(width)
         c_root = self.normalisation**0.5
@@ -70,13 +75,14 @@ class MLPNetwork(eqx.Module):
         _, later = jax.lax.scan(layer, first, self.hidden_weights)
         return jnp.concatenate([first[None], later])
 
-    def grams(self, x: Float[Array, "m d"]) -> Float[Array, "layers m m"]:
+    def grams(self, x: Inputs) -> Float[Array, "layers m m"]:
         """V_ℓ for ℓ = 0 … depth; V_0 = x xᵀ / d is the input Gram."""
+        x = jnp.asarray(x, self.output_weights.dtype)
         h = self.features(x)
         V = jnp.einsum("lai,lbi->lab", h, h) / h.shape[2]
         return jnp.concatenate([(x @ x.T / x.shape[1])[None], V])
 
-    def __call__(self, x: Float[Array, "*m d"]) -> Float[Array, "*m out"]:
+    def __call__(self, x: Inputs) -> Float[Array, "*m out"]:
         """Outputs z_out = √(c/n) W φ_s(z_L), for inputs (m, d) or a single input (d,)."""
         batch = jnp.asarray(x, self.output_weights.dtype)
         single = batch.ndim == 1

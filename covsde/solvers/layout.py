@@ -58,10 +58,6 @@ class AbstractLayout(eqx.Module):
         """V with other diagonal entries."""
 
     @abc.abstractmethod
-    def total(self, V: State) -> Float[Array, " paths"]:
-        """Sum of the entries: NaN if any entry is."""
-
-    @abc.abstractmethod
     def select(self, mask: Bool[Array, " paths"], A: State, B: State) -> State:
         """A where the mask is true, else B."""
 
@@ -131,10 +127,6 @@ class UnrolledLayout(AbstractLayout):
         """Entry by entry."""
         return tuple(variances[i] if i == j else v for (i, j), v in zip(self.tree(), V, strict=True))
 
-    def total(self, V: State) -> Float[Array, " paths"]:
-        """Sum of the lower triangle."""
-        return _sum(V)
-
     def select(self, mask: Bool[Array, " paths"], A: State, B: State) -> State:
         """Entry by entry."""
         return tuple(jnp.where(mask, a, b) for a, b in zip(A, B, strict=True))
@@ -152,9 +144,8 @@ class UnrolledLayout(AbstractLayout):
             floor = tolerance * A[j, j]
             psd = psd & (pivot >= -floor)
             positive = pivot > floor
-            root = jnp.sqrt(jnp.where(positive, pivot, 1))
-            L[j, j] = jnp.where(positive, root, 0)
-            inverse = jnp.where(positive, 1 / root, 0)
+            inverse = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1)), 0)
+            L[j, j] = pivot * inverse
             for i in range(j + 1, self.m):
                 entry = A[i, j]
                 for k in range(j):
@@ -223,10 +214,6 @@ class DenseLayout(AbstractLayout):
     def with_diagonal(self, V: State, variances: list[Float[Array, " paths"]]) -> State:
         """Matrix by matrix."""
         return (jnp.where(jnp.eye(self.m, dtype=bool)[None], jnp.stack(variances, axis=1)[:, :, None], V[0]),)
-
-    def total(self, V: State) -> Float[Array, " paths"]:
-        """Sum of all entries."""
-        return jnp.sum(V[0], axis=(1, 2))
 
     def select(self, mask: Bool[Array, " paths"], A: State, B: State) -> State:
         """Matrix by matrix."""

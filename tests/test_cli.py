@@ -1,0 +1,261 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import covsde
+from covsde import Ensemble, cli
+from covsde.cli import main
+
+SMALL = ["--depth-to-width", "0.5", "--paths", "64", "--draws", "32", "--widths", "8", "16"]
+RESULTS = {"comparison.png", "comparison.pdf", "comparison.json", "limit.npz", "network-width-8.npz"}
+
+
+def inputs(m=2, d=5):  # two inputs compile fastest
+    return np.random.default_rng(0).standard_normal((m, d))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("x.csv", inputs(), delimiter=",", header="a,b,c,d,e", comments="")
+    np.save("x.npy", inputs())
+    return tmp_path
+
+
+def refused(arguments, capsys):
+    """The sentence with which the command refuses these arguments."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("covsde: error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "give either --inputs FILE or --gram FILE"),
+        (["--inputs", "x.npy", "--gram", "x.npy"], "give either --inputs FILE or --gram FILE"),
+        (["--inputs", "none.npy"], "none.npy cannot be read (No such file or directory)"),
+        (["--inputs", "x.txt"], "must be a .npy or .csv file"),
+        (["--gram", "x.npy"], "must hold a square Gram matrix, got shape (2, 5)"),
+        (["--inputs", "x.npy", "--activation", "swish"], "invalid choice: 'swish'"),
+        (["--inputs", "x.npy", "--a", "2"], "--a has no meaning for --activation relu"),
+        (["--inputs", "x.npy", "--activation", "tanh", "--c-plus", "1"], "--c-plus has no meaning"),
+        (["--inputs", "x.npy", "--activation", "tanh", "--a", "0"], "a must not be 0"),
+        (["--inputs", "x.npy", "--c-minus", "nan"], "c_minus must be a finite number"),
+        (["--inputs", "x.npy", "--c-plus", "1e200"], "too large"),
+        (["--inputs", "x.npy", "--depth-to-width", "-1"], "depth_to_width must be a positive finite number, got -1"),
+        (["--inputs", "x.npy", "--widths", "8", "1"], "1 is smaller than the number of inputs m=2"),
+        (["--inputs", "x.npy", "--widths", "8", "8"], "must not repeat a width"),
+        (["--inputs", "x.npy", "--widths", "0", "--method", "weights"], "--widths must be an integer >= 1, got 0"),
+        (["--inputs", "x.npy", "--paths", "0"], "--paths must be an integer >= 2, got 0"),
+        (["--inputs", "x.npy", "--paths", "many"], "invalid int value: 'many'"),
+        (["--inputs", "x.npy", "--draws", "1"], "--draws must be an integer >= 2, got 1"),
+        (["--inputs", "x.npy", "--steps", "0"], "--steps must be an integer >= 1, got 0"),
+        (["--inputs", "x.npy", "--c-plus", "9", "--c-minus", "-9", "--steps", "1"], "--steps 1 is too few"),
+        (["--inputs", "x.npy", "--seed", "-1"], "--seed must be an integer from 0"),
+        (["--inputs", "x.npy", "--rows", "0", "3"], "there is no row 3 in x.npy; its rows are 0 to 1"),
+        (["--inputs", "x.npy", "--rows", "-1"], "there is no row -1"),
+        (["--inputs", "x.npy", "--rows", "1", "1"], "must not repeat a row"),
+        (["--inputs", "x.npy", "--out", "x.npy"], "x.npy cannot be written to (not a directory)"),
+        (["--inputs", "x.npy", "--out", "x.npy/deeper"], "cannot be written to"),
+        (["--inputs", "x.npy", "--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_arguments(folder, capsys, arguments, sentence):
+    before = sorted(folder.rglob("*"))
+    small = [] if {"--paths", "--draws", "--widths"} & set(arguments) else SMALL
+    assert sentence in refused(["compare", *small, *arguments], capsys)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("1,2\n3,x\n", "line 2, column 2 holds 'x', which is not a number"),
+        ("1,b\n3,4\n", "line 1, column 2 holds 'b', which is not a number"),
+        ("a,b\n3,\n", "line 2, column 2 is empty"),
+        ("1,2\n3\n", "line 2 has 1 columns and the rows before it have 2"),
+        ("1;2\n3;4\n", "give numbers separated by commas"),
+        ("1,2\n3,nan\n", "NaN or infinite value (row 1, column 1"),
+        ("a,b\n", "holds no numbers"),
+        ("", "holds no numbers"),
+        ("1,2\n0,0\n", "row 1 is zero"),
+        ("\udcff\udcfe", "damaged"),
+    ],
+)
+def test_bad_csv(folder, capsys, text, sentence):
+    (folder / "bad.csv").write_bytes(text.encode(errors="surrogateescape"))
+    assert sentence in refused(["compare", "--inputs", "bad.csv", *SMALL], capsys)
+    assert not (folder / "covsde-compare").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.ones(3), "got shape (3,)"),
+        (np.ones((0, 3)), "got shape (0, 3)"),
+        (np.array([[1.0, np.nan]]), "NaN or infinite value"),
+        (np.array([["1", "2"]]), "must hold real numbers"),
+        (np.array([[1j]]), "must hold real numbers"),
+        (np.array([[1, None]], object), "damaged"),
+    ],
+)
+def test_bad_npy(folder, capsys, array, sentence):
+    np.save("bad.npy", array)
+    assert sentence in refused(["compare", "--inputs", "bad.npy", *SMALL], capsys)
+    assert not (folder / "covsde-compare").exists()
+
+
+def test_damaged_npy(folder, capsys):
+    (folder / "bad.npy").write_bytes((folder / "x.npy").read_bytes()[:-9])
+    assert "damaged" in refused(["compare", "--inputs", "bad.npy", *SMALL], capsys)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "sentence"),
+    [
+        ([[1.0, 2.0], [2.0, 1.0]], "not positive semidefinite"),
+        ([[1.0, 0.2], [0.5, 1.0]], "not symmetric"),
+    ],
+)
+def test_bad_gram(folder, capsys, matrix, sentence):
+    np.save("V.npy", np.array(matrix))
+    assert sentence in refused(["compare", "--gram", "V.npy", *SMALL], capsys)
+
+
+def test_bad_input_leaves_earlier_results_alone(folder, capsys):
+    (folder / "out").mkdir()
+    (folder / "out" / "comparison.json").write_text("kept")
+    refused(["compare", "--inputs", "x.npy", "--out", "out", "--widths", "1"], capsys)
+    assert [path.name for path in (folder / "out").iterdir()] == ["comparison.json"]
+    assert (folder / "out" / "comparison.json").read_text() == "kept"
+
+
+def test_no_command(capsys):
+    assert "name a command" in refused([], capsys)
+
+
+def test_compare_csv(folder, capsys):
+    assert main(["compare", "--inputs", "x.csv", "--out", "deep/out", "--seed", "3", *SMALL]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "mean rho_01" in out
+    assert "networks, width 16" in out
+    produced = folder / "deep" / "out"
+    assert {path.name for path in produced.iterdir()} == RESULTS | {"network-width-16.npz"}
+    content = json.loads((produced / "comparison.json").read_text())
+    assert [network["metadata"]["width"] for network in content["networks"]] == [8, 16]
+    limit = Ensemble.load(produced / "limit.npz")
+    assert limit.V.shape[1:] == (64, 2, 2)
+    np.testing.assert_allclose(limit.V[0, 0], covsde.gram(inputs()), atol=1e-12)
+    assert Ensemble.load(produced / "network-width-8.npz").metadata["depth"] == 4
+    # The limit is the one that Python gives for the same seed.
+    mlp = covsde.MLP(covsde.ShapedReLU(0.5, -0.5), 0.5)
+    same = covsde.simulate(mlp, covsde.gram(inputs()), paths=64, key=3)
+    np.testing.assert_array_equal(limit.V, same.V)
+
+
+def test_gram_rows_unit_quiet(folder, capsys):
+    V0 = covsde.gram(inputs(10, 12))
+    np.save("V.npy", V0)
+    options = ["--gram", "V.npy", "--rows", "7", "2", "--normalise", "unit", "--quiet", "--activation", "linear"]
+    assert main(["compare", *options, *SMALL[:-1]]) == 0
+    assert capsys.readouterr().out.startswith("reference")
+    start = Ensemble.load("covsde-compare/limit.npz").V[0, 0]
+    rho = V0[7, 2] / np.sqrt(V0[7, 7] * V0[2, 2])
+    np.testing.assert_allclose(start, [[1, rho], [rho, 1]], atol=1e-12)
+
+
+def test_first_rows_of_a_large_file(folder, capsys):
+    np.save("many.npy", inputs(9, 20))
+    # Refused only by --out, after the inputs have been read.
+    args = cli._parser().parse_args(["compare", "--inputs", "many.npy"])
+    V0, notes = cli._initial(args)
+    assert V0.shape == (8, 8)
+    assert any("first 8 of 9 inputs" in note for note in notes)
+
+
+@pytest.mark.parametrize("text", ["1,2\n3,4\n", "a,b\r\n1,2\r\n\r\n3,4\r\n", "\ufeffa,b\n 1, 2\n3,4", '"1","2"\n3,4'])
+def test_good_csv(tmp_path, text):
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode())
+    np.testing.assert_array_equal(cli._read_matrix(path), [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_failed_paths_are_told_in_sentences(folder, capsys):
+    np.save("large.npy", 4 * inputs())
+    options = ["--activation", "softplus", "--depth-to-width", "1", "--a", "0.5"]
+    assert main(["compare", "--inputs", "large.npy", *SMALL[2:], *options]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "Note: " in out
+    assert "FailedPathsWarning" not in out
+    content = json.loads((folder / "covsde-compare" / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert content["limit"]["failures"]["EXPLODED"] > 0
+
+
+def test_interrupt_and_resume(folder, capsys, monkeypatch):
+    command = ["compare", "--inputs", "x.csv", *SMALL]
+    sample = cli.sample_networks
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "sample_networks", interrupted)
+    assert main(command) == 130
+    assert "start it with --resume" in capsys.readouterr().err
+    assert not (folder / "covsde-compare").exists()
+
+    assert main([*command, "--resume"]) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    kept = folder / "covsde-compare" / "checkpoint" / "limit"
+    assert any(kept.glob("chunk-*.npz"))
+
+    monkeypatch.setattr(cli, "sample_networks", sample)
+    assert "other settings" in refused_after_start([*command, "--resume", "--seed", "1"], capsys)
+    assert any(kept.glob("chunk-*.npz"))
+    assert main([*command, "--resume"]) == 0
+    resumed = Ensemble.load("covsde-compare/limit.npz")
+    assert {path.name for path in (folder / "covsde-compare").iterdir()} == RESULTS | {"network-width-16.npz"}
+
+    assert main([*command, "--out", "once"]) == 0
+    np.testing.assert_array_equal(resumed.V, Ensemble.load("once/limit.npz").V)
+
+
+def refused_after_start(arguments, capsys):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("covsde: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert "demo_digits" in out
+    assert "arXiv 2206.02768" in out
+
+
+def test_doctor_exit_code(capsys, monkeypatch):
+    monkeypatch.setattr("covsde.doctor.report", lambda: ("text", False))
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out == "text\n"
+    monkeypatch.setattr("covsde.doctor.report", lambda: ("text", True))
+    assert main(["doctor"]) == 0
+
+
+def test_module_without_warnings():
+    # What the other tests run in this process is covered by pytest's own filter; this covers the imports.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error", "-m", "covsde", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"covsde {covsde.__version__}\n", "")
