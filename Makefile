@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml
 	"$(BIN)" -m pip install --quiet --progress-bar off --disable-pip-version-check -e ".[test]"; \
 	touch "$(STAMP)"
 
-demo: $(STAMP)  ## simulate a network's limit for three digit images, with figures, into demo/
+demo: $(STAMP)  ## simulate a network's limit for four images of digits, with figures, into demo/
 	$(BIN) experiments/demo_digits.py --out demo $(ARGS)
 
 test: $(STAMP)  ## run the tests

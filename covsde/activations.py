@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from covsde._check import finite_number
+
 
 class AbstractActivation(eqx.Module):
     """What a finite layer needs from an activation: the function at width n and its normalisation c(n)."""
@@ -24,13 +26,6 @@ class AbstractActivation(eqx.Module):
     @abc.abstractmethod
     def normalisation(self, width: int) -> float:
         """c(n) = 1 / E[φ_s(g)²], g ~ N(0, 1), exact at this width."""
-
-
-def _finite(name: str, value: float) -> float:
-    value = float(value)
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}.")
-    return value
 
 
 def _piecewise_linear(s_plus: float, s_minus: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
@@ -54,8 +49,10 @@ class ShapedReLU(AbstractActivation):
     c_minus: float
 
     def __init__(self, c_plus: float, c_minus: float):
-        self.c_plus = _finite("c_plus", c_plus)
-        self.c_minus = _finite("c_minus", c_minus)
+        self.c_plus = finite_number("c_plus", c_plus)
+        self.c_minus = finite_number("c_minus", c_minus)
+        if max(abs(self.c_plus), abs(self.c_minus)) > 1e4:
+            raise ValueError("c_plus and c_minus must be at most 1e4 in size: the limit needs c/√n small.")
 
     @property
     def kappa(self) -> float:
@@ -94,7 +91,7 @@ class LeakyReLU(AbstractActivation):
     negative_slope: float
 
     def __init__(self, negative_slope: float = 0.0):
-        self.negative_slope = _finite("negative_slope", negative_slope)
+        self.negative_slope = finite_number("negative_slope", negative_slope)
 
     def at_width(self, width: int) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
         """The piecewise linear function; the width does not enter."""
@@ -141,9 +138,11 @@ class ShapedSmooth(AbstractActivation):
         if not callable(fn):
             raise ValueError(f"fn must be a JAX function of one number such as jnp.tanh, got {fn!r}.")
         self.fn = fn
-        self.a = _finite("a", a)
-        if self.a == 0:
-            raise ValueError("a must not be 0: it is the inverse strength of the shaping; use a=1.0 or larger.")
+        self.a = finite_number("a", a)
+        if abs(self.a) < 1e-4:
+            raise ValueError(
+                f"a must not be 0 or nearly so, got {a}: it is the inverse strength of shaping; use a=1.0."
+            )
         with jax.enable_x64(True):
             derivatives = []
             f = fn

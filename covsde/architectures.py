@@ -4,32 +4,16 @@ import abc
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._check import as_key, finite_number, positive_int
 from covsde.activations import AbstractActivation
 from covsde.limits.mlp import NeuralCovarianceSDE, drift_of
 from covsde.networks.mlp import MLPNetwork, sample_grams_law, sample_grams_weights
 
-
-def as_key(key: int | PRNGKeyArray) -> tuple[PRNGKeyArray, list[int]]:
-    """A JAX key and the integers to record for it, from an int seed or a key."""
-    if isinstance(key, bool) or not (isinstance(key, int) or hasattr(key, "dtype")):
-        raise ValueError(f"key must be an integer seed or a JAX key, got {key!r}.")
-    if isinstance(key, int):
-        return jax.random.key(key), [key]
-    typed = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-    if typed.shape != ():
-        raise ValueError("key must be a single JAX key: take one of jax.random.split(key).")
-    return typed, [int(word) for word in jax.random.key_data(typed).ravel()]
-
-
-def positive_int(name: str, value: int, *, least: int = 1) -> int:
-    """`value` as an int ≥ least, or a sentence that names the argument."""
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value}.")
-    return int(value)
+# Above this a default is more likely a slip than a wish.
+_MOST_STEPS = 100_000
 
 
 class AbstractArchitecture(eqx.Module):
@@ -91,8 +75,8 @@ class MLP(AbstractArchitecture):
                 "wrap a smooth function as ShapedSmooth(fn)."
             )
         self.activation = activation
-        self.depth_to_width = float(depth_to_width)
-        if not (math.isfinite(self.depth_to_width) and self.depth_to_width > 0):
+        self.depth_to_width = finite_number("depth_to_width", depth_to_width)
+        if self.depth_to_width <= 0:
             raise ValueError(f"depth_to_width must be a positive finite number, got {depth_to_width}.")
 
     def limit(self) -> NeuralCovarianceSDE:
@@ -103,7 +87,13 @@ class MLP(AbstractArchitecture):
     def default_steps(self, largest_variance: float) -> int:
         """10 steps per unit of clock time and per unit of stiffness."""
         per_clock = drift_of(self.activation).stiffness(largest_variance)
-        return 10 * max(1, math.ceil(self.depth_to_width * per_clock - 1e-9))
+        steps = 10 * max(1, math.ceil(self.depth_to_width * per_clock - 1e-9))
+        if steps > _MOST_STEPS:
+            raise ValueError(
+                f"the limit would need about {steps} steps: lower depth_to_width, the shaping (c_plus - c_minus, or a "
+                "larger a) or the input variances, or pass steps yourself."
+            )
+        return steps
 
     def depth(self, width: int) -> int:
         """round(T n), at least 1."""

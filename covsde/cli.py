@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Float
 
 import covsde
+from covsde._check import positive_int
 from covsde._files import atomic_write
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
-from covsde.architectures import MLP, positive_int
+from covsde.architectures import MLP
 from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
@@ -42,6 +43,7 @@ _SMOOTH: dict[str, Callable[..., Any]] = {
 _ACTIVATIONS = ("relu", *_SMOOTH, "linear")
 
 _MOST_INPUTS = 8  # taken from a larger file unless --rows says which: the figure and table are made for a few
+
 
 # What `covsde list` prints: name, what it shows, source, how to run it.
 _CATALOGUE = (
@@ -175,7 +177,8 @@ def _initial(args: argparse.Namespace) -> tuple[Float[np.ndarray, "m m"], list[s
             f"{path} must hold a square Gram matrix, got shape {matrix.shape}; for inputs, one per row, use --inputs."
         )
     try:
-        V0 = gram(matrix) if args.inputs else check_gram(matrix)
+        with np.errstate(over="ignore"):  # refused below
+            V0 = gram(matrix) if args.inputs else check_gram(matrix)
     except ValueError as error:
         raise _Refusal(f"{path}: {error}") from error
     total, notes = len(V0), []
@@ -195,6 +198,8 @@ def _initial(args: argparse.Namespace) -> tuple[Float[np.ndarray, "m m"], list[s
             f"{path}: row {rows[int(np.argmin(variances))]} is zero, so it has no correlation with others; "
             "leave it out with --rows."
         )
+    if not np.all((variances > 1e-30) & (variances < 1e30)):
+        raise _Refusal(f"{path}: the variances of the inputs must lie between 1e-30 and 1e30; rescale the inputs.")
     if args.normalise == "unit":
         scale = np.sqrt(variances)
         V0 = V0 / np.outer(scale, scale)
@@ -230,20 +235,28 @@ class _Plan:
 
     V0: np.ndarray
     architecture: MLP
+    steps: int
     notes: list[str]
+
+
+def _steps(args: argparse.Namespace, architecture: MLP, V0: np.ndarray) -> int:
+    sde = architecture.limit()
+    if args.steps is not None:
+        Strang().check(sde, len(V0), float(sde.clock) / args.steps, f"--steps {args.steps}")
+        return int(args.steps)
+    return architecture.default_steps(float(np.max(np.diag(V0))))
 
 
 def _plan(args: argparse.Namespace) -> _Plan:
     """Everything that can be refused, before anything is computed or written."""
     V0, notes = _initial(args)
+    if args.steps is not None:
+        positive_int("--steps", args.steps)
     architecture = MLP(_activation(args), args.depth_to_width)
+    steps = _steps(args, architecture, V0)
     # A standard error takes two samples.
     positive_int("--draws", args.draws, least=2)
     positive_int("--paths", args.paths, least=2)
-    if args.steps is not None:
-        positive_int("--steps", args.steps)
-        sde = architecture.limit()
-        Strang().check(sde, len(V0), float(sde.clock) / args.steps, f"--steps {args.steps}")
     if not 0 <= args.seed < 2**32:
         raise _Refusal(f"--seed must be an integer from 0 to 4294967295, got {args.seed}.")
     if len(set(args.widths)) < len(args.widths):
@@ -255,10 +268,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
                 f"--widths: {width} is smaller than the number of inputs m={len(V0)}; use larger widths, fewer inputs "
                 "with --rows, or --method weights."
             )
-        try:
-            architecture.activation.normalisation(width)
-        except OverflowError as error:
-            raise _Refusal("--c-plus or --c-minus is too large: use slope corrections of order 1.") from error
+        architecture.activation.normalisation(width)
         ratio = architecture.depth(width) / width
         if abs(ratio / architecture.depth_to_width - 1) > 0.02:
             notes.append(
@@ -267,7 +277,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
             )
     if importlib.util.find_spec("matplotlib") is None:
         raise _Refusal('the figure needs matplotlib; install it with: pip install "covsde[plot]".')
-    return _Plan(V0, architecture, notes)
+    return _Plan(V0, architecture, steps, notes)
 
 
 @contextmanager
@@ -368,13 +378,13 @@ def _compare(args: argparse.Namespace) -> int:
             return ensemble
 
         limit = timed(
-            f"limit: {args.paths} paths",
+            f"limit: {args.paths} paths, {plan.steps} steps",
             lambda: simulate(
                 plan.architecture,
                 plan.V0,
                 paths=args.paths,
                 key=args.seed,
-                steps=args.steps,
+                steps=plan.steps,
                 checkpoint=checkpoints / "limit" if args.resume else None,
                 **common,
             ),

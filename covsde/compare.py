@@ -184,6 +184,9 @@ def compare(limit: Ensemble, *networks: Ensemble, statistics: Mapping[str, Stati
     """
     if not networks:
         raise ValueError("networks must hold at least one ensemble to compare with the limit; pass one after it.")
+    for ensemble in (limit, *networks):
+        if not isinstance(ensemble, Ensemble):
+            raise ValueError(f"compare needs ensembles from simulate or sample_networks, got {ensemble!r}.")
     for network in networks:
         if network.m != limit.m:
             raise ValueError(

@@ -6,6 +6,16 @@ import numpy as np
 from jaxtyping import Float
 
 
+def _real(name: str, value: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be {what}.") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be {what}; its dtype is {array.dtype}.")
+    return array.astype(np.float64)
+
+
 def gram(x: Any) -> Float[np.ndarray, "m m"]:
     """The input Gram matrix V₀ = x xᵀ / d.
 
@@ -18,14 +28,13 @@ def gram(x: Any) -> Float[np.ndarray, "m m"]:
     Raises:
         ValueError: if x is not a finite matrix with at least one row and one column.
     """
-    try:
-        array = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError("x must be a numeric array of shape (m, d), one input per row.") from error
+    array = _real("x", x, "an array of real numbers of shape (m, d), one input per row")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"x must have shape (m, d), one input per row, got shape {array.shape}.")
     if not np.all(np.isfinite(array)):
         raise ValueError("x contains NaN or infinite values: remove or replace them.")
+    if np.max(np.abs(array)) > 1e15:
+        raise ValueError("x has entries above 1e15 in size: rescale the inputs, e.g. to unit variance.")
     return array @ array.T / array.shape[1]
 
 
@@ -41,15 +50,14 @@ def check_gram(V0: Any) -> Float[np.ndarray, "m m"]:
     Raises:
         ValueError: if V0 is not square, finite, symmetric and positive semidefinite.
     """
-    try:
-        array = np.asarray(V0, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError("V0 must be a numeric (m, m) Gram matrix; make one with covsde.gram(x).") from error
+    array = _real("V0", V0, "an (m, m) Gram matrix of real numbers; make one with covsde.gram(x)")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
         raise ValueError(f"V0 must be an (m, m) Gram matrix, got shape {array.shape}; make one with covsde.gram(x).")
     if not np.all(np.isfinite(array)):
         raise ValueError("V0 contains NaN or infinite values: clean the inputs before covsde.gram(x).")
     scale = np.max(np.abs(array))
+    if scale > 1e30:
+        raise ValueError(f"V0 has entries up to {scale:.3g}: rescale the inputs, e.g. to unit variance.")
     if not np.allclose(array, array.T, rtol=0, atol=1e-6 * scale):
         raise ValueError("V0 is not symmetric: pass a Gram matrix such as covsde.gram(x), or (V0 + V0.T) / 2.")
     array = (array + array.T) / 2

@@ -167,7 +167,10 @@ def _draw_densities(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any
 
 
 def _bands(e: Ensemble, f: Callable[[NDArray[Any]], NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
-    bands = quantiles(f(e.V), np.array([0.1, 0.5, 0.9])).value  # the figure states the counts
+    values = f(e.V)
+    bands = quantiles(values, np.array([0.1, 0.5, 0.9])).value  # the figure states the counts
+    # A band over the survivors of mostly stopped paths would mislead more than it shows.
+    bands[np.mean(np.isnan(values), axis=1) > 0.5] = np.nan
     return bands[:, 0], bands[:, 1], bands[:, 2]
 
 
@@ -203,7 +206,7 @@ def _title(comparison: Comparison, first: str | None, most: int) -> str:
         named = [e.metadata["architecture"] for e in ensembles if e.metadata.get("architecture")]
         ratios = [r for r in map(_depth_to_width, ensembles) if r is not None]
         first = str(named[0]) if named else "Limit and finite networks"
-        if ratios:
+        if ratios and "depth_to_width" not in first:
             first += f",  T = depth/width = {ratios[0]:.3g}"
     counts = [f"{_name(e)}: {e.paths} paths, {failure_text(e)}" for e in ensembles]
     lines = [first]

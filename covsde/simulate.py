@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from covsde._check import as_key, instance_of, positive_int
 from covsde._files import atomic_write
-from covsde.architectures import AbstractArchitecture, as_key, positive_int
+from covsde.architectures import AbstractArchitecture
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram
 from covsde.solvers import Strang, solve
@@ -54,7 +56,10 @@ def _dtype(dtype: Any) -> np.dtype:
 
 
 def _save_times(save_at: Sequence[float]) -> np.ndarray:
-    times = np.unique(np.asarray(save_at, np.float64).ravel())
+    try:
+        times = np.unique(np.asarray(save_at, np.float64).ravel())
+    except (TypeError, ValueError) as error:
+        raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].") from error
     if times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or times[-1] > 1:
         raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].")
     return np.union1d(times, [0.0, 1.0])
@@ -78,10 +83,6 @@ def time_grid(steps: int, save_at: Sequence[float] | None) -> tuple[np.ndarray, 
     every = int(np.ceil(np.max(np.diff(times)) * steps - 1e-9))
     pieces = [np.linspace(a, b, every + 1)[:-1] for a, b in itertools.pairwise(times)]
     return np.concatenate([*pieces, [1.0]]), every
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << max(0, (n - 1).bit_length())
 
 
 def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[int]], Iterator[int]]:
@@ -115,9 +116,12 @@ def _run_chunks(
     for c in _progress(chunks, progress, label)(iter(range(chunks))):
         file = None if folder is None else folder / f"chunk-{c:06d}.npz"
         if file is not None and file.exists():
-            with np.load(file, allow_pickle=False) as stored:
-                parts.append((stored["entries"], stored["status"], stored["stop"]))
-            continue
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    parts.append((stored["entries"], stored["status"], stored["stop"]))
+                continue
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                pass  # a damaged chunk is computed again
         part = one(jax.random.fold_in(key, c), chunk)
         if file is not None:
             with atomic_write(file) as temporary:
@@ -138,7 +142,11 @@ def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
         raise ValueError(f"checkpoint={str(folder)!r} cannot be made a folder: choose another path.") from error
     marker = folder / "run.json"
     if marker.exists():
-        if json.loads(marker.read_text()).get("identity") != identity:
+        try:
+            found = json.loads(marker.read_text()).get("identity")
+        except (OSError, ValueError, AttributeError):
+            found = None
+        if found != identity:
             raise ValueError(
                 f"checkpoint={str(folder)!r} belongs to a run with other settings: use a new folder or delete it."
             )
@@ -173,8 +181,11 @@ def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int
     status[stopped] = PathStatus.LOST_PSD
     status[exploded] = PathStatus.EXPLODED
     status[broken] = PathStatus.NOT_FINITE
+    # The clock adds up steps in the dtype of the run: bring it back to the saved layer time it means.
+    nearest = tau[np.argmin(np.abs(tau[:, None] - clock[None]), axis=0)]
+    clock = np.where(np.abs(nearest - clock) < 1e-5, nearest, clock.astype(np.float64))
     stop = np.where(stopped, clock, 1.0)
-    after = (tau[:, None] > stop[None] + 1e-5)[:, None, :]
+    after = (tau[:, None] > stop[None])[:, None, :]
     known = np.full(entries.shape, np.nan, entries.dtype)
     infinite = np.zeros(final.shape, bool)
     infinite[diagonal] = blown & exploded
@@ -247,6 +258,7 @@ def simulate(
         ValueError: for a V0 that is not a covariance, or an argument out of range; the message names it.
         TypeError: for an activation without a limit of this kind.
     """
+    instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
     V0 = check_gram(V0)
     m = V0.shape[0]
     paths = positive_int("paths", paths)
@@ -254,7 +266,7 @@ def simulate(
     typed, seed = as_key(key)
     sde = architecture.limit()
     solver = Strang() if solver is None else solver
-    if not hasattr(solver, "check"):
+    if isinstance(solver, type) or not hasattr(solver, "check"):
         raise ValueError(
             f"solver must be Strang(), WishartStep() or EulerMaruyama() of covsde.solvers, got {solver!r}; "
             "for other Diffrax solvers use covsde.solvers.covariance_terms."
@@ -266,9 +278,9 @@ def simulate(
     tau = grid[::every]
     if chunk is None:
         # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
-        # Powers of two, so that another number of paths rarely compiles anew.
-        budget = 2**27 // (kind.itemsize * (m * (m + 1) // 2) * tau.size)
-        chunk = max(64, min(8192, _power_of_two(paths), _power_of_two(budget)))
+        # Multiples of 64 that divide the paths evenly: little is in vain, and similar runs share a compilation.
+        most = max(64, min(8192, 2**27 // (kind.itemsize * (m * (m + 1) // 2) * tau.size)))
+        chunk = 64 * -(-paths // (64 * -(-paths // most)))
     chunk = positive_int("chunk", chunk)
     start = time.perf_counter()
     settings = _metadata(
@@ -343,6 +355,7 @@ def sample_networks(
     Raises:
         ValueError: for a V0 that is not a covariance, width < m with method="law", or an argument out of range.
     """
+    instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
     V0 = check_gram(V0)
     m = V0.shape[0]
     width, draws = positive_int("width", width), positive_int("draws", draws)

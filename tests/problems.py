@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import digamma, gammainc, gammaln, polygamma
 
-import jax
-import jax.numpy as jnp
 from covsde import MLP, Identity, ShapedReLU, ShapedSmooth
 from covsde.activations import AbstractActivation
 
@@ -244,9 +244,9 @@ LOGISTIC_TANH = (
         ShapedSmooth(jnp.tanh, a=1.0),
         1.0,
         ONE,
-        {"V^1": 0.693, "V^2": 0.778, "log": -0.679},
+        {"V^1": 0.696241, "V^2": 0.786304, "log": -0.674789},
         tags=frozenset({"limit", "smooth", "one input"}),
-        source="exponential functionals of Brownian motion, V_t = V_0 E_t / (1 - βV_0 ∫E), to three digits",
+        source="backward equation of log V by Crank–Nicolson, unchanged to 1e-6 from 4201 to 16801 points",
     ),
     # Gamma(|β| - 1, rate |β|) = Gamma(1, 2): mean 1/2, E V² = 1/2, E log V = ψ(1) - log 2, Var log V = ψ₁(1).
     Problem(

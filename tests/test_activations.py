@@ -57,7 +57,7 @@ def test_c_normalises_the_second_moment_of_smooth_shaped_activations(name: str, 
         (LeakyReLU(0.2), lambda n: (1, 0.2)),
         (Identity(), lambda n: (1, 1)),
     ],
-    ids=repr,
+    ids=["shaped (0, -1)", "shaped (0.7, 0.4)", "relu", "leaky", "identity"],
 )
 def test_c_normalises_the_second_moment_of_piecewise_linear_activations(
     activation: Any, slopes: Callable[[int], tuple[float, float]], width: int
@@ -129,7 +129,7 @@ def test_derivatives_are_double_precision_even_in_single_precision_sessions() ->
 
 @pytest.mark.parametrize("kinked", [jax.nn.relu, jax.nn.leaky_relu, jnp.abs])
 def test_kinked_functions_are_sent_to_shaped_relu(kinked: Any) -> None:
-    with pytest.raises(ValueError, match="smooth at 0.*ShapedReLU"):
+    with pytest.raises(ValueError, match=r"smooth at 0.*ShapedReLU"):
         ShapedSmooth(kinked)
 
 
@@ -141,7 +141,7 @@ def test_the_strength_of_the_shaping_must_be_a_nonzero_number(a: float) -> None:
 
 @pytest.mark.parametrize("slopes", [(math.nan, 0.0), (0.0, math.nan), (math.inf, 0.0)])
 def test_slope_corrections_must_be_finite(slopes: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="c_(plus|minus) must be a finite number"):
+    with pytest.raises(ValueError, match=r"c_(plus|minus) must be a finite number"):
         ShapedReLU(*slopes)
     if not math.isfinite(slopes[1]):
         with pytest.raises(ValueError, match="negative_slope must be a finite number"):

@@ -50,7 +50,7 @@ def refused(arguments, capsys):
         (["--inputs", "x.npy", "--activation", "tanh", "--c-plus", "1"], "--c-plus has no meaning"),
         (["--inputs", "x.npy", "--activation", "tanh", "--a", "0"], "a must not be 0"),
         (["--inputs", "x.npy", "--c-minus", "nan"], "c_minus must be a finite number"),
-        (["--inputs", "x.npy", "--c-plus", "1e200"], "too large"),
+        (["--inputs", "x.npy", "--c-plus", "1e200"], "must be at most 1e4 in size"),
         (["--inputs", "x.npy", "--depth-to-width", "-1"], "depth_to_width must be a positive finite number, got -1"),
         (["--inputs", "x.npy", "--widths", "8", "1"], "1 is smaller than the number of inputs m=2"),
         (["--inputs", "x.npy", "--widths", "8", "8"], "must not repeat a width"),
@@ -60,6 +60,8 @@ def refused(arguments, capsys):
         (["--inputs", "x.npy", "--draws", "1"], "--draws must be an integer >= 2, got 1"),
         (["--inputs", "x.npy", "--steps", "0"], "--steps must be an integer >= 1, got 0"),
         (["--inputs", "x.npy", "--c-plus", "9", "--c-minus", "-9", "--steps", "1"], "--steps 1 is too few"),
+        (["--inputs", "x.npy", "--activation", "sin", "--a", "1e-200"], "a must not be 0 or nearly so"),
+        (["--inputs", "x.npy", "--c-plus", "1e4"], "the limit would need about"),
         (["--inputs", "x.npy", "--seed", "-1"], "--seed must be an integer from 0"),
         (["--inputs", "x.npy", "--rows", "0", "3"], "there is no row 3 in x.npy; its rows are 0 to 1"),
         (["--inputs", "x.npy", "--rows", "-1"], "there is no row -1"),
@@ -85,6 +87,7 @@ def test_bad_arguments(folder, capsys, arguments, sentence):
         ("1,2\n3\n", "line 2 has 1 columns and the rows before it have 2"),
         ("1;2\n3;4\n", "give numbers separated by commas"),
         ("1,2\n3,nan\n", "NaN or infinite value (row 1, column 1"),
+        ("1,2\n3,1e200\n", "rescale the inputs"),
         ("a,b\n", "holds no numbers"),
         ("", "holds no numbers"),
         ("1,2\n0,0\n", "row 1 is zero"),
@@ -174,9 +177,8 @@ def test_gram_rows_unit_quiet(folder, capsys):
     np.testing.assert_allclose(start, [[1, rho], [rho, 1]], atol=1e-12)
 
 
-def test_first_rows_of_a_large_file(folder, capsys):
+def test_first_rows_of_a_large_file(folder):
     np.save("many.npy", inputs(9, 20))
-    # Refused only by --out, after the inputs have been read.
     args = cli._parser().parse_args(["compare", "--inputs", "many.npy"])
     V0, notes = cli._initial(args)
     assert V0.shape == (8, 8)

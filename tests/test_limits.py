@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-import problems
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU
 from covsde.limits.mlp import AbstractDrift, ReLUDrift, SmoothDrift, drift_of, sin_minus_angle_cos
 

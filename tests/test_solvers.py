@@ -1,23 +1,23 @@
 """Solvers: the order at which each approaches the limit, the limit itself, and what is exact at every step size.
 
-Weak errors of Strang are far below the noise of plain Monte Carlo, so the library's own step is fed with scrambled Sobol
-points instead of pseudo-random normals; independent scramblings give the standard error.
+Weak errors of Strang are far below the noise of plain Monte Carlo, so the library's own step is fed with scrambled
+Sobol points instead of pseudo-random normals; independent scramblings give the standard error.
 """
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 import pytest
 from scipy import stats
 from scipy.special import ndtri
 
-import problems
 from covsde import (
     MLP,
     Ensemble,
@@ -49,16 +49,22 @@ def compiled_step(layout: AbstractLayout) -> Callable[..., Any]:
     """Strang's step with its normals g (m(m+1)/2, paths) as an argument."""
 
     def step(drift: AbstractDrift, V: Any, g: Any, h: Any) -> Any:
-        sde = NeuralCovarianceSDE(drift, 1.0, drift.ceiling())
+        sde = NeuralCovarianceSDE(drift, 1.0, math.inf)
         with mock.patch.object(factors, "standard_normals", lambda key, rows, paths, dtype: g[:rows]):
             return Strang().advance(sde, layout, V, jax.random.key(0), h)[0]
 
     return jax.jit(step)
 
 
-def sobol_normals(dimension: int, log2_points: int, scramble: int) -> np.ndarray:
-    points = stats.qmc.Sobol(dimension, rng=np.random.default_rng(scramble)).random_base2(log2_points)
-    return np.asarray(ndtri(np.clip(points, 1e-12, 1 - 1e-12))).T
+def sobol_normals(steps: int, rows: int, log2_points: int, scramble: int) -> np.ndarray:
+    """N(0, 1) of shape (steps, rows, 2^log2_points); the first Sobol dimensions move the whole path."""
+    points = stats.qmc.Sobol(steps * rows, rng=np.random.default_rng(scramble)).random_base2(log2_points)
+    z = ndtri(np.clip(points, 1e-12, 1 - 1e-12)).T.reshape(steps, rows, -1)
+    # The principal components of Brownian motion on the grid, as an orthogonal change of its increments.
+    grid = np.arange(1, steps + 1)
+    _, components = np.linalg.eigh(np.minimum(grid[:, None], grid[None, :]).astype(float))
+    rotation = np.linalg.qr(np.diff(components[:, ::-1], axis=0, prepend=0))[0]
+    return np.asarray(np.einsum("kj,jrp->krp", rotation, z))
 
 
 def strang_means(
@@ -77,7 +83,7 @@ def strang_means(
     step, h = compiled_step(layout), jnp.asarray(T / steps)
     means = []
     for r in range(replicates):
-        g = jnp.asarray(sobol_normals(rows * steps, log2_points, r).reshape(steps, rows, -1))
+        g = jnp.asarray(sobol_normals(steps, rows, log2_points, r))
         V = layout.constant(jnp.asarray(V0), g.shape[2])
         for k in range(steps):
             V = step(drift, V, g[k], h)
@@ -105,8 +111,10 @@ def exact_pair(problem: problems.Problem) -> np.ndarray:
 @pytest.mark.parametrize("problem", problems.SHAPED_RELU_CORRELATION.values(), ids=lambda p: p.slug)
 def test_strang_reaches_the_law_of_the_correlation(problem: problems.Problem) -> None:
     steps = max(2, round(8 * problem.depth_to_width * max(1, problem.activation.kappa / 4)))
-    value, se = strang_means(problem.activation, problem.gram, problem.depth_to_width, steps, pair_statistics)
-    assert np.all(se < 2e-4)
+    value, se = strang_means(
+        problem.activation, problem.gram, problem.depth_to_width, steps, pair_statistics, log2_points=15
+    )
+    assert np.all(se < 4e-4)
     np.testing.assert_array_less(np.abs(value - exact_pair(problem)), 0.001 + 4 * se)
 
 
@@ -117,8 +125,8 @@ def test_strang_reaches_the_law_of_every_pair_of_four_inputs() -> None:
     def all_pairs(V: np.ndarray) -> np.ndarray:
         return np.concatenate([pair_statistics(V, i, j) for i, j in pairs])
 
-    value, se = strang_means(problem.activation, equicorrelated(4), 1.0, 8, all_pairs)
-    assert np.all(se < 5e-4)
+    value, se = strang_means(problem.activation, equicorrelated(4), 1.0, 8, all_pairs, log2_points=14)
+    assert np.all(se < 1e-3)
     np.testing.assert_array_less(np.abs(value - np.tile(exact_pair(problem), len(pairs))), 0.0015 + 4 * se)
 
 
@@ -130,7 +138,7 @@ def test_strang_has_weak_order_two_for_shaped_relu(kappa: int) -> None:
     errors, ses = [], []
     for steps in (coarse, fine):
         value, se = strang_means(
-            problem.activation, problem.gram, 1.0, steps, lambda V: pair_statistics(V)[1:2], log2_points=14
+            problem.activation, problem.gram, 1.0, steps, lambda V: pair_statistics(V)[1:2], log2_points=17
         )
         errors.append(float(value[0]) - exact)
         ses.append(float(se[0]))
@@ -151,7 +159,7 @@ def test_strang_has_weak_order_two_for_the_farthest_pair_of_more_inputs(m: int) 
 
     errors = {}
     for steps in (2, 4):
-        value, se = strang_means(Identity(), equicorrelated(m), 1.0, steps, farthest, log2_points=14)
+        value, se = strang_means(Identity(), equicorrelated(m), 1.0, steps, farthest, log2_points=15)
         errors[steps] = (float(value[0]) - exact, float(se[0]))
     # A first-order error would at best halve: |e(4)| ≥ |e(2)|/2.
     assert abs(errors[4][0]) < abs(errors[2][0]) / 2.8 + 4 * errors[4][1]
@@ -170,7 +178,7 @@ def log_and_correlation(V: np.ndarray) -> np.ndarray:
 def test_strang_has_weak_order_two_for_smooth_shaping(activation: ShapedSmooth) -> None:
     V0 = np.asarray(problems.DRIFT_GRAM)
     values, ses = zip(
-        *(strang_means(activation, V0, 0.5, steps, log_and_correlation, log2_points=14) for steps in (4, 8, 16)),
+        *(strang_means(activation, V0, 0.5, steps, log_and_correlation, log2_points=16) for steps in (2, 4, 8)),
         strict=True,
     )
     first, second = values[0] - values[1], values[1] - values[2]
@@ -189,7 +197,7 @@ def test_one_input_of_a_tanh_network_is_the_logistic_diffusion() -> None:
 
     value, se = strang_means(problem.activation, problem.gram, 1.0, 20, moments, log2_points=14)
     exact = np.array([problem.exact[name] for name in ("V^1", "V^2", "log")])
-    np.testing.assert_array_less(np.abs(value - exact), 0.0006 + 4 * se)  # three digits are known
+    np.testing.assert_array_less(np.abs(value - exact), 0.0005 + 4 * se)
 
 
 def test_one_input_of_a_deep_tanh_network_becomes_stationary() -> None:
@@ -205,9 +213,9 @@ def test_one_input_of_a_deep_tanh_network_becomes_stationary() -> None:
 
 
 @pytest.fixture(scope="module")
-def four_inputs() -> Iterator[Ensemble]:
+def four_inputs() -> Ensemble:
     problem = problems.SHAPED_RELU_CORRELATION[4, 1.0]
-    yield simulate(
+    return simulate(
         problem.architecture, equicorrelated(4), paths=400_000, steps=8, save_at=[0.0, 1.0], dtype=np.float32, key=11
     )
 
@@ -235,7 +243,7 @@ def test_simulated_variances_are_log_normal(four_inputs: Ensemble) -> None:
 def test_no_path_of_eight_inputs_leaves_the_cone() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((8, 5)) + 0.5  # eight inputs of five dimensions: singular to begin with
-    e = simulate(MLP(problems.shaped_relu(4), 1.0), x @ x.T / 5, paths=10_000, steps=8, chunk=10_000, key=2)
+    e = simulate(MLP(problems.shaped_relu(4), 1.0), x @ x.T / 5, paths=8192, steps=8, key=2)
     assert e.failures == {"total": 0}
     d = np.sqrt(np.diagonal(e.V, axis1=2, axis2=3))
     correlation = e.V / d[..., :, None] / d[..., None, :]
@@ -266,16 +274,16 @@ def test_one_step_of_noise_has_the_exact_law_of_the_first_variance_and_of_the_de
 @pytest.mark.parametrize("m", [2, 5])
 @pytest.mark.parametrize("noise", [factors.SymmetricTriangular(), factors.Bartlett()], ids=lambda n: type(n).__name__)
 def test_without_drift_the_covariance_is_a_martingale(noise: factors.AbstractTriangularNoise, m: int) -> None:
-    V = one_noise_step(noise, m, 0.2, 200_000, key=1)
+    V = one_noise_step(noise, m, 0.2, 50_000, key=1)
     se = V.std(axis=0) / math.sqrt(V.shape[0])
-    assert np.max(se) < 0.003
+    assert np.max(se) < 0.006
     np.testing.assert_array_less(np.abs(V.mean(axis=0) - equicorrelated(m)), 4 * se)
 
 
 @pytest.mark.parametrize("noise", [factors.SymmetricTriangular(), factors.Bartlett()], ids=lambda n: type(n).__name__)
 def test_the_covariance_of_a_small_step_is_sigma(noise: factors.AbstractTriangularNoise) -> None:
     # Σ^{αβ,γδ} = V^{αγ}V^{βδ} + V^{αδ}V^{βγ}
-    m, h, paths = 3, 0.002, 400_000
+    m, h, paths = 3, 0.002, 100_000
     V0 = equicorrelated(m)
     dV = (one_noise_step(noise, m, h, paths, key=2) - V0).reshape(paths, -1) / math.sqrt(h)
     sigma = (np.einsum("ac,bd->abcd", V0, V0) + np.einsum("ad,bc->abcd", V0, V0)).reshape(9, 9)
@@ -322,7 +330,7 @@ def test_the_wishart_step_has_weak_order_one() -> None:
         e = simulate(
             problem.architecture,
             problem.gram,
-            paths=200_000,
+            paths=100_000,
             steps=steps,
             save_at=[0.0, 1.0],
             solver=WishartStep(),
@@ -335,7 +343,7 @@ def test_the_wishart_step_has_weak_order_one() -> None:
         ses.append(se)
     ratio = errors[0] / errors[1]
     spread = ratio * math.hypot(ses[0] / errors[0], ses[1] / errors[1])
-    assert spread < 0.15
+    assert spread < 0.2
     assert abs(ratio - 2) < 0.1 + 4 * spread
     assert 0 < errors[1] < 0.02
 

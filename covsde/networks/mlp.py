@@ -64,6 +64,8 @@ class MLPNetwork(eqx.Module):
         phi = self.activation.at_width(width)
         c_root = self.normalisation**0.5
         W0 = self._draw_input(x.shape[1]) if self.input_weights is None else self.input_weights
+        if W0.shape[1] != x.shape[1]:
+            raise ValueError(f"x has dimension {x.shape[1]}, but the network was made with in_size={W0.shape[1]}.")
         first = c_root * phi(x @ W0.T / x.shape[1] ** 0.5)
 
         def layer(

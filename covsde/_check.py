@@ -1,0 +1,54 @@
+"""Arguments checked once, with sentences that name the argument and the remedy."""
+
+import math
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def finite_number(name: str, value: Any) -> float:
+    """`value` as a finite float."""
+    scalar = isinstance(value, numbers.Real) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0)
+    if not scalar:
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {number}.")
+    return number
+
+
+def positive_int(name: str, value: Any, *, least: int = 1) -> int:
+    """`value` as an int ≥ least."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or int(value) != value or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+    return int(value)
+
+
+def as_key(key: Any) -> tuple[Array, list[int]]:
+    """A JAX key and the integers to record for it, from an int seed or a key."""
+    if isinstance(key, int | np.integer) and key is not True and key is not False:
+        seed = int(key)
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(f"key must fit in 64 bits, got {seed}: use a smaller seed.")
+        return jax.random.key(seed), [seed]
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key must be an integer seed or a JAX key, got {key!r}.")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        try:
+            key = jax.random.wrap_key_data(key)
+        except (TypeError, ValueError) as error:
+            raise ValueError("key must be an integer seed or a JAX key such as jax.random.key(0).") from error
+    if key.shape != ():
+        raise ValueError("key must be a single JAX key: take one of jax.random.split(key).")
+    return key, [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
+
+
+def instance_of(name: str, value: Any, kind: type, example: str) -> None:
+    """Refuse a value of another type, naming an example of the right one."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {example}, got {value!r}.")
