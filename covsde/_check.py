@@ -29,13 +29,13 @@ def positive_int(name: str, value: Any, *, least: int = 1) -> int:
     return int(value)
 
 
-def as_key(key: Any) -> tuple[Array, list[int]]:
-    """A JAX key and the integers to record for it, from an int seed or a key."""
+def typed_key(key: Any) -> Array:
+    """A JAX key, from an int seed or a key."""
     if isinstance(key, int | np.integer) and key is not True and key is not False:
         seed = int(key)
         if not -(2**63) <= seed < 2**63:
             raise ValueError(f"key must fit in 64 bits, got {seed}: use a smaller seed.")
-        return jax.random.key(seed), [seed]
+        return jax.random.key(seed)
     if not isinstance(key, jax.Array):
         raise ValueError(f"key must be an integer seed or a JAX key, got {key!r}.")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -45,7 +45,14 @@ def as_key(key: Any) -> tuple[Array, list[int]]:
             raise ValueError("key must be an integer seed or a JAX key such as jax.random.key(0).") from error
     if key.shape != ():
         raise ValueError("key must be a single JAX key: take one of jax.random.split(key).")
-    return key, [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
+    return key
+
+
+def recorded_key(key: Any) -> int | list[int]:
+    """The integers that stand for a seed or key in metadata."""
+    if isinstance(key, int | np.integer):
+        return int(key)
+    return [int(word) for word in np.asarray(jax.random.key_data(typed_key(key))).ravel()]
 
 
 def instance_of(name: str, value: Any, kind: type, example: str) -> None:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde._check import as_key, finite_number, positive_int
+from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import AbstractActivation
 from covsde.limits.mlp import NeuralCovarianceSDE, drift_of
 from covsde.networks.mlp import MLPNetwork, sample_grams_law, sample_grams_weights
@@ -125,14 +125,13 @@ class MLP(AbstractArchitecture):
         Raises:
             ValueError: for a width, depth or size below 1.
         """
-        typed, _ = as_key(key)
         return MLPNetwork(
             self.activation,
             width=positive_int("width", width),
             depth=self.depth(width) if depth is None else positive_int("depth", depth),
             in_size=None if in_size is None else positive_int("in_size", in_size),
             out_size=positive_int("out_size", out_size),
-            key=typed,
+            key=typed_key(key),
             dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
         )
 

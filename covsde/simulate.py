@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from covsde._check import as_key, instance_of, positive_int
+from covsde._check import instance_of, positive_int, recorded_key, typed_key
 from covsde._files import atomic_write
 from covsde.architectures import AbstractArchitecture
 from covsde.ensemble import Ensemble
@@ -55,7 +55,7 @@ def _dtype(dtype: Any) -> np.dtype:
     return resolved
 
 
-def _save_times(save_at: Sequence[float]) -> np.ndarray:
+def _save_times(save_at: Sequence[float | int]) -> np.ndarray:
     try:
         times = np.unique(np.asarray(save_at, np.float64).ravel())
     except (TypeError, ValueError) as error:
@@ -65,7 +65,7 @@ def _save_times(save_at: Sequence[float]) -> np.ndarray:
     return np.union1d(times, [0.0, 1.0])
 
 
-def time_grid(steps: int, save_at: Sequence[float] | None) -> tuple[np.ndarray, int]:
+def time_grid(steps: int, save_at: Sequence[float | int] | None) -> tuple[np.ndarray, int]:
     """Solver grid on [0, 1] and how many steps lie between two saves.
 
     Args:
@@ -193,13 +193,15 @@ def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int
     return np.where(after, known, entries), status, stop
 
 
-def _metadata(kind: str, architecture: AbstractArchitecture, V0: np.ndarray, seed: list[int], **more: Any) -> dict:
+def _metadata(
+    kind: str, architecture: AbstractArchitecture, V0: np.ndarray, seed: int | list[int], **more: Any
+) -> dict:
     return {
         "kind": kind,
         "architecture": describe(architecture),
         "depth_to_width": architecture.depth_to_width,
         "V0": V0.tolist(),
-        "seed": seed if len(seed) > 1 else seed[0],
+        "seed": seed,
         "versions": versions(),
         "platform": f"{jax.default_backend()} {platform.machine()}",
         **more,
@@ -229,7 +231,7 @@ def simulate(
     paths: int = 10_000,
     key: int | PRNGKeyArray = 0,
     steps: int | None = None,
-    save_at: Sequence[float] | None = None,
+    save_at: Sequence[float | int] | None = None,
     solver: diffrax.AbstractSolver | None = None,
     dtype: Any = None,
     chunk: int | None = None,
@@ -263,7 +265,7 @@ def simulate(
     m = V0.shape[0]
     paths = positive_int("paths", paths)
     kind = _dtype(dtype)
-    typed, seed = as_key(key)
+    typed = typed_key(key)
     sde = architecture.limit()
     solver = Strang() if solver is None else solver
     if isinstance(solver, type) or not hasattr(solver, "check"):
@@ -287,7 +289,7 @@ def simulate(
         "limit",
         architecture,
         V0,
-        seed,
+        recorded_key(key),
         label="limit",
         solver=type(solver).__name__,
         steps=len(grid) - 1,
@@ -327,7 +329,7 @@ def sample_networks(
     key: int | PRNGKeyArray = 1,
     depth: int | None = None,
     method: str = "law",
-    save_at: Sequence[float] | None = None,
+    save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -361,7 +363,7 @@ def sample_networks(
     width, draws = positive_int("width", width), positive_int("draws", draws)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     kind = _dtype(dtype)
-    typed, seed = as_key(key)
+    typed = typed_key(key)
     times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
     layers = tuple(sorted({round(float(t) * depth) for t in times}))
     tau = np.asarray(layers) / depth
@@ -373,7 +375,7 @@ def sample_networks(
         "network",
         architecture,
         V0,
-        seed,
+        recorded_key(key),
         label=f"networks, width {width}",
         width=width,
         depth=depth,

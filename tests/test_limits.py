@@ -324,6 +324,6 @@ def test_a_zero_input_stays_zero_and_does_not_disturb_the_others(name: str) -> N
 
 
 def test_the_drift_is_differentiable_up_to_coincident_inputs() -> None:
-    for rho in (-0.5, 0.25, 0.5, 1 - 1e-9):
+    for rho in (-0.5, 0.0, 0.25, 0.5, 1 - 1e-9):
         slope = jax.grad(sin_minus_angle_cos)(entries(rho))
         assert float(slope) == pytest.approx(-math.acos(rho), rel=1e-6)  # f' = -arccos

@@ -79,13 +79,14 @@ def sin_minus_angle_cos(rho: Entries) -> Entries:
     Returns:
         f(ρ) ≥ 0 of the same shape and dtype, without the cancellation of the closed form near ρ = 1.
     """
-    u = 1 - jnp.abs(rho)
+    # Branches by `where`, not abs and maximum: at ρ = 0 the derivative must be -π/2.
+    u = jnp.where(rho < 0, 1 + rho, 1 - rho)
     coefficients = _SINGLE if rho.dtype == jnp.float32 else _DOUBLE
     polynomial = jnp.full_like(u, coefficients[-1])
     for c in coefficients[-2::-1]:
         polynomial = polynomial * u + c
     # f(-ρ) = f(ρ) + πρ
-    return u * jnp.sqrt(u) * polynomial + math.pi * jnp.maximum(-rho, 0)
+    return u * jnp.sqrt(u) * polynomial + jnp.where(rho < 0, -math.pi * rho, 0)
 
 
 def _correlation(vi: Entries, vj: Entries, vij: Entries) -> tuple[Entries, Entries]:

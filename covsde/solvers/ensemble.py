@@ -54,7 +54,7 @@ def solve(
         saveat=diffrax.SaveAt(
             subs=[
                 diffrax.SubSaveAt(t0=True, steps=every, fn=lambda t, y, args: layout.stack(y.V)),
-                diffrax.SubSaveAt(t1=True, fn=lambda t, y, args: y.clock),
+                diffrax.SubSaveAt(t1=True, fn=lambda t, y, args: solver.last_valid(sde, layout, y, grid)),
             ]
         ),
         # Nothing is differentiated here, so a plain while loop is enough.

@@ -3,11 +3,11 @@
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, layout_for
-from covsde.solvers.terms import covariance_terms
+from covsde.solvers.terms import CovarianceState, covariance_terms, healthy
 
 
 class EulerMaruyama(diffrax.Euler):
@@ -18,6 +18,15 @@ class EulerMaruyama(diffrax.Euler):
 
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
         """Any step is allowed; the failures are the message."""
+
+    def last_valid(
+        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
+    ) -> Float[Array, " paths"]:
+        """The clock runs up to the first state that is no covariance; the last valid one is a step earlier."""
+        _, psd = layout.cholesky(state.V)
+        valid = psd & healthy(layout, state.V, sde.ceiling)
+        reached = jnp.searchsorted(grid, state.clock - 1e-6)
+        return jnp.where(valid, state.clock, grid[jnp.maximum(reached - 1, 0)])
 
     def terms(
         self, sde: NeuralCovarianceSDE, m: int, paths: int, key: Array, dtype: jnp.dtype

@@ -30,6 +30,12 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
         """Refuse steps (longest clock time `longest`) too long for the scheme's guarantee."""
 
+    def last_valid(
+        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
+    ) -> Float[Array, " paths"]:
+        """Layer time of the last state that is a covariance: the clock only counts steps that succeeded."""
+        return state.clock
+
     def terms(
         self, sde: NeuralCovarianceSDE, m: int, paths: int, key: Array, dtype: jnp.dtype
     ) -> tuple[AbstractLayout, CovarianceTerm]:
