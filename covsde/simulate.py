@@ -171,11 +171,13 @@ def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int
     last_clean = tau[np.maximum(np.argmin(clean, axis=0) - 1, 0)]
     clock = np.where(broken, np.minimum(clock, last_clean), clock)
     stopped = clock < 1 - 1e-5
+    if not np.any(stopped):
+        return entries, np.full(clock.shape, PathStatus.FINE, np.int8), np.ones(clock.shape)
     diagonal = np.array([i == j for i, j in zip(*np.tril_indices(m), strict=True)])
     final = entries[-1]
     with np.errstate(invalid="ignore"):
         blown = np.isposinf(final[diagonal]) | (final[diagonal] > ceiling)
-    exploded = stopped & np.any(blown, axis=0)
+    exploded = stopped & np.any(blown, axis=0) & np.isfinite(ceiling)
     broken = stopped & ~exploded & ~np.all(np.isfinite(final[diagonal]), axis=0)
     status = np.full(clock.shape, PathStatus.FINE, np.int8)
     status[stopped] = PathStatus.LOST_PSD

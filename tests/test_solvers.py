@@ -469,3 +469,13 @@ def test_quantiles_of_an_explosive_variance_match_its_pathwise_solution() -> Non
 @pytest.mark.parametrize(("slug", "name"), sorted(problems.QUOTED_DIGITS))
 def test_closed_formulas_reproduce_their_known_digits(slug: str, name: str) -> None:
     assert problems.BY_SLUG[slug].exact[name] == pytest.approx(problems.QUOTED_DIGITS[slug, name], abs=2e-10)
+
+
+def test_no_matrix_that_euler_reports_as_alive_has_left_the_cone() -> None:
+    V0 = np.array([[1.0, 0.3], [0.3, 1.0]])
+    run = simulate(
+        MLP(ShapedReLU(1.0, -1.0)), V0, paths=4096, steps=10, key=3, solver=EulerMaruyama(), dtype=np.float64
+    )
+    assert run.failures["LOST_PSD"] > 1000
+    assert np.linalg.eigvalsh(run.V[run.alive]).min() > -1e-12
+    assert np.isnan(run.V[~run.alive]).all()

@@ -11,6 +11,7 @@ Source: Li, Nica, Roy (2022), arXiv 2206.02768: Theorems on the shaped ReLU and 
 import abc
 import functools
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ Entries = Float[Array, "..."]
 
 class AbstractDrift(eqx.Module):
     """A drift b(V) given entry by entry, with the flow of dV/dt = b(V) in steps that stay in the PSD cone."""
+
+    # Whether a drift of this kind can send variances to infinity in finite time.
+    may_explode: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
     def rate(self, vi: Entries, vj: Entries, vij: Entries) -> Entries:
@@ -100,6 +104,7 @@ class ReLUDrift(AbstractDrift):
     """b^{αβ} = ν(ρ) √(V^{αα}V^{ββ}),  ν(ρ) = (κ/2π)(√(1-ρ²) - ρ arccos ρ),  κ = (c₊-c₋)²."""
 
     kappa: Float[Array, ""] | float
+    may_explode: ClassVar[bool] = False
 
     def nu(self, rho: Entries) -> Entries:
         """ν(ρ), the drift of the correlation."""
@@ -150,6 +155,7 @@ class SmoothDrift(AbstractDrift):
 
     kappa2: Float[Array, ""] | float
     kappa3: Float[Array, ""] | float
+    may_explode: ClassVar[bool] = True
 
     @property
     def beta(self) -> Float[Array, ""] | float:

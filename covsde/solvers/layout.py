@@ -144,8 +144,9 @@ class UnrolledLayout(AbstractLayout):
             floor = tolerance * A[j, j]
             psd = psd & (pivot >= -floor)
             positive = pivot > floor
-            inverse = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1)), 0)
-            L[j, j] = pivot * inverse
+            root = jnp.sqrt(jnp.where(positive, pivot, 1))
+            L[j, j] = jnp.where(positive, root, 0)
+            inverse = jnp.where(positive, 1 / root, 0)
             for i in range(j + 1, self.m):
                 entry = A[i, j]
                 for k in range(j):

@@ -57,15 +57,17 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
         alive = running(y0, t0)
         good = alive & psd & healthy(layout, V, sde.ceiling)
 
-        # A stopped path is remembered by its variances alone: +∞ where they blew up, otherwise NaN if the entries were
+        # A path that explodes is remembered by its variances: +∞ where they blew up, otherwise NaN if the entries were
         # not numbers, or the last values if the matrix was not PSD. Its other entries are never read again.
         def variance(new: Array, old: Array) -> Array:
             unknown = jnp.where(psd, jnp.nan, old)
             stopping = jnp.where((new > sde.ceiling) | jnp.isposinf(new), jnp.inf, unknown)
             return jnp.where(good, new, jnp.where(alive, stopping, old))
 
-        pairs = zip(layout.diagonal(V), layout.diagonal(y0.V), strict=True)
-        V = layout.with_diagonal(V, [variance(new, old) for new, old in pairs])
+        # Where explosion is impossible there is nothing to remember, and the clock says enough.
+        if sde.drift.may_explode:
+            pairs = zip(layout.diagonal(V), layout.diagonal(y0.V), strict=True)
+            V = layout.with_diagonal(V, [variance(new, old) for new, old in pairs])
         y1 = CovarianceState(V, y0.clock + jnp.where(good, dt, 0))
         return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
 
