@@ -25,6 +25,7 @@ from covsde import (
     FailedPathsWarning,
     Identity,
     PathStatus,
+    ShapedReLU,
     ShapedSmooth,
     Strang,
     WishartStep,
