@@ -24,6 +24,8 @@ def semidefinite_cholesky(
     tolerance = pivot_tolerance(V.dtype, m)
     columns: list[Array] = []
     psd = jnp.ones(V.shape[0], bool)
+    # Rounding in a pivot is amplified by the smallest relative pivot before it, so only more than that is a loss.
+    smallest = jnp.ones(V.shape[0], V.dtype)
     for j in range(m):
         column = V[:, :, j]
         if columns:
@@ -32,8 +34,9 @@ def semidefinite_cholesky(
         pivot = column[:, j]
         floor = tolerance * V[:, j, j]
         # `not (pivot >= …)` also catches NaN.
-        psd = psd & (pivot >= -floor)
+        psd = psd & (pivot * smallest >= -floor)
         positive = pivot > floor
+        smallest = jnp.minimum(smallest, jnp.where(positive, pivot / jnp.where(positive, V[:, j, j], 1), 1))
         scale = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1)), 0)
         below = (jnp.arange(m) >= j)[None, :]
         columns.append(jnp.where(below, column * scale[:, None], 0))

@@ -137,13 +137,16 @@ class UnrolledLayout(AbstractLayout):
         L: dict[tuple[int, int], Array] = {}
         tolerance = pivot_tolerance(V[0].dtype, self.m)
         psd = jnp.ones(V[0].shape, bool)
+        # Rounding in a pivot is amplified by the smallest relative pivot before it, so only more than that is a loss.
+        smallest = jnp.ones_like(V[0])
         for j in range(self.m):
             pivot = A[j, j]
             for k in range(j):
                 pivot = pivot - L[j, k] * L[j, k]
             floor = tolerance * A[j, j]
-            psd = psd & (pivot >= -floor)
+            psd = psd & (pivot * smallest >= -floor)
             positive = pivot > floor
+            smallest = jnp.minimum(smallest, jnp.where(positive, pivot / jnp.where(positive, A[j, j], 1), 1))
             root = jnp.sqrt(jnp.where(positive, pivot, 1))
             L[j, j] = jnp.where(positive, root, 0)
             inverse = jnp.where(positive, 1 / root, 0)
