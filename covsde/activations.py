@@ -5,7 +5,9 @@ Source: Li, Nica, Roy (2022), arXiv 2206.02768, sections 2 and 3.
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,12 +17,15 @@ from jaxtyping import Array, Float
 
 from covsde._check import finite_number
 
+# A number, or a traced scalar where layers of different widths share one loop.
+Width = int | Float[Array, ""]
+
 
 class AbstractActivation(eqx.Module):
     """What a finite layer needs from an activation: the function at width n and its normalisation c(n)."""
 
     @abc.abstractmethod
-    def at_width(self, width: int) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    def at_width(self, width: Width) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
         """The elementwise function φ_s that a layer of this width applies."""
 
     @abc.abstractmethod
@@ -28,43 +33,56 @@ class AbstractActivation(eqx.Module):
         """c(n) = 1 / E[φ_s(g)²], g ~ N(0, 1), exact at this width."""
 
 
-def _piecewise_linear(s_plus: float, s_minus: float) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+def _shaping_exponent(exponent: Any) -> float:
+    p = finite_number("exponent", exponent)
+    if not 0 < p <= 4:
+        raise ValueError(f"exponent must lie in (0, 4], got {exponent}: 1/2 is the critical shaping of the limit.")
+    return p
+
+
+def _piecewise_linear(s_plus: Any, s_minus: Any) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
     return lambda x: s_plus * jnp.maximum(x, 0) + s_minus * jnp.minimum(x, 0)
 
 
 class ShapedReLU(AbstractActivation):
-    """φ_s(x) = s₊ max(x, 0) + s₋ min(x, 0) with s± = 1 + c±/√n.
+    """φ_s(x) = s₊ max(x, 0) + s₋ min(x, 0) with s± = 1 + c±/n^p.
 
     Args:
         c_plus: slope correction on the positive side (dimensionless).
         c_minus: slope correction on the negative side; (0, -1) bends only the negative side.
+        exponent: p > 0; 1/2 is critical. Above it the limit is the linear network; below it correlations jump to 1.
 
     Raises:
-        ValueError: if a slope correction is not finite.
+        ValueError: if a slope correction is not finite, or the exponent is not positive.
 
-    Source: arXiv 2206.02768, equation for shaped ReLU and Theorem on its covariance SDE.
+    Source: arXiv 2206.02768, equation for shaped ReLU, Theorem on its covariance SDE, Proposition on the exponent.
     """
 
     c_plus: float
     c_minus: float
+    exponent: float = 0.5
 
-    def __init__(self, c_plus: float, c_minus: float):
+    def __init__(self, c_plus: float, c_minus: float, exponent: float = 0.5):
         self.c_plus = finite_number("c_plus", c_plus)
         self.c_minus = finite_number("c_minus", c_minus)
         if max(abs(self.c_plus), abs(self.c_minus)) > 1e4:
             raise ValueError("c_plus and c_minus must be at most 1e4 in size: the limit needs c/√n small.")
+        self.exponent = _shaping_exponent(exponent)
 
     @property
     def kappa(self) -> float:
-        """κ = (c₊ - c₋)², the only constant that survives in the limit."""
-        return (self.c_plus - self.c_minus) ** 2
+        """κ = lim n (s₊ - s₋)², the only constant that survives: (c₊ - c₋)² at p = 1/2, 0 above, +∞ below."""
+        square = (self.c_plus - self.c_minus) ** 2
+        if self.exponent == 0.5 or square == 0:
+            return square
+        return 0.0 if self.exponent > 0.5 else math.inf
 
-    def slopes(self, width: int) -> tuple[float, float]:
+    def slopes(self, width: Width) -> tuple[Any, Any]:
         """(s₊, s₋) at this width."""
-        root = math.sqrt(width)
+        root = width**self.exponent
         return 1 + self.c_plus / root, 1 + self.c_minus / root
 
-    def at_width(self, width: int) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    def at_width(self, width: Width) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
         """The piecewise linear function at this width."""
         return _piecewise_linear(*self.slopes(width))
 
@@ -93,7 +111,7 @@ class LeakyReLU(AbstractActivation):
     def __init__(self, negative_slope: float = 0.0):
         self.negative_slope = finite_number("negative_slope", negative_slope)
 
-    def at_width(self, width: int) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    def at_width(self, width: Width) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
         """The piecewise linear function; the width does not enter."""
         return _piecewise_linear(1.0, self.negative_slope)
 
@@ -105,7 +123,7 @@ class LeakyReLU(AbstractActivation):
 class Identity(AbstractActivation):
     """φ(x) = x: the deep linear network, whose law is known exactly at any width."""
 
-    def at_width(self, width: int) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    def at_width(self, width: Width) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
         """The identity."""
         return lambda x: x
 
@@ -114,15 +132,39 @@ class Identity(AbstractActivation):
         return 1.0
 
 
+def _exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jax.nn.gelu(x, approximate=False)
+
+
+SMOOTH: Mapping[str, Callable] = MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "arctan": jnp.arctan,
+        "erf": jax.lax.erf,
+        "sin": jnp.sin,
+        "sigmoid": jax.nn.sigmoid,
+        "softplus": jax.nn.softplus,
+        "silu": jax.nn.silu,
+        "gelu": _exact_gelu,
+        "sinh": jnp.sinh,
+        "expm1": jnp.expm1,
+    }
+)
+"""Smooth activations known by name; any other JAX function can be passed itself."""
+
+
 class ShapedSmooth(AbstractActivation):
-    """φ_s(x) = s ψ(x / s), s = a√n, where ψ = (fn - fn(0)) / fn'(0) so that ψ(0) = 0 and ψ'(0) = 1.
+    """φ_s(x) = s ψ(x / s), s = a n^p, where ψ = (fn - fn(0)) / fn'(0) so that ψ(0) = 0 and ψ'(0) = 1.
 
     Args:
-        fn: a scalar JAX function, four times differentiable at 0 (tanh, erf, sin, softplus, silu, …).
+        fn: a scalar JAX function, four times differentiable at 0, or a name in `SMOOTH`: tanh, erf, sin, softplus,
+            silu, gelu, arctan, sigmoid, sinh or expm1.
         a: inverse strength of the shaping, not 0; a → ∞ is the linear network.
+        exponent: p > 0; 1/2 is critical, above it the limit is the linear network, below it there is none.
 
     Raises:
-        ValueError: if a is 0 or not finite, or fn is not smooth at 0 with fn'(0) ≠ 0.
+        ValueError: if a is 0 or not finite, the exponent is not positive, the name is unknown, or fn is not smooth at 0
+            with fn'(0) ≠ 0.
 
     Source: arXiv 2206.02768, smooth case. Derivatives at 0 come from automatic differentiation in float64.
     """
@@ -133,11 +175,17 @@ class ShapedSmooth(AbstractActivation):
     slope: float
     second: float
     third: float
+    exponent: float = 0.5
 
-    def __init__(self, fn: Callable, a: float = 1.0):
+    def __init__(self, fn: Callable | str, a: float = 1.0, exponent: float = 0.5):
+        if isinstance(fn, str):
+            if fn not in SMOOTH:
+                raise ValueError(f"fn={fn!r} is not a known activation: use one of {', '.join(SMOOTH)}, or a function.")
+            fn = SMOOTH[fn]
         if not callable(fn):
             raise ValueError(f"fn must be a JAX function of one number such as jnp.tanh, got {fn!r}.")
         self.fn = fn
+        self.exponent = _shaping_exponent(exponent)
         self.a = finite_number("a", a)
         if abs(self.a) < 1e-4:
             raise ValueError(
@@ -182,9 +230,9 @@ class ShapedSmooth(AbstractActivation):
         """β = (¾ψ''(0)² + ψ'''(0)) / a²: variances can explode in finite time exactly when β > 0."""
         return 0.75 * self.kappa2**2 + self.kappa3
 
-    def at_width(self, width: int) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
-        """x ↦ s ψ(x / s) with s = a√n."""
-        scale = self.a * math.sqrt(width)
+    def at_width(self, width: Width) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+        """x ↦ s ψ(x / s) with s = a n^p."""
+        scale = self.a * width**self.exponent
         return lambda x: (scale / self.slope) * (self.fn(x / scale) - self.offset)
 
     def normalisation(self, width: int) -> float:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 import covsde
 from covsde._check import positive_int
 from covsde._files import atomic_write
-from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
+from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.architectures import MLP
 from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
@@ -32,15 +31,7 @@ from covsde.simulate import describe, sample_networks, simulate
 from covsde.solvers import Strang
 from covsde.status import FailedPathsWarning
 
-_SMOOTH: dict[str, Callable[..., Any]] = {
-    "tanh": jnp.tanh,
-    "erf": jax.scipy.special.erf,
-    "sin": jnp.sin,
-    "softplus": jax.nn.softplus,
-    "silu": jax.nn.silu,
-    "gelu": jax.nn.gelu,
-}
-_ACTIVATIONS = ("relu", *_SMOOTH, "linear")
+_ACTIVATIONS = ("relu", *SMOOTH, "linear")
 
 _MOST_INPUTS = 8  # taken from a larger file unless --rows says which: the figure and table are made for a few
 
@@ -218,7 +209,7 @@ def _activation(args: argparse.Namespace) -> AbstractActivation:
     for option, applies in (
         ("c_plus", args.activation == "relu"),
         ("c_minus", args.activation == "relu"),
-        ("a", args.activation in _SMOOTH),
+        ("a", args.activation in SMOOTH),
     ):
         if getattr(args, option) is not None and not applies:
             raise _Refusal(f"--{option.replace('_', '-')} has no meaning for --activation {args.activation}; drop it.")
@@ -226,7 +217,7 @@ def _activation(args: argparse.Namespace) -> AbstractActivation:
         return ShapedReLU(0.5 if args.c_plus is None else args.c_plus, -0.5 if args.c_minus is None else args.c_minus)
     if args.activation == "linear":
         return Identity()
-    return ShapedSmooth(_SMOOTH[args.activation], a=1.0 if args.a is None else args.a)
+    return ShapedSmooth(args.activation, a=1.0 if args.a is None else args.a)
 
 
 @dataclass(frozen=True)
@@ -242,9 +233,9 @@ class _Plan:
 def _steps(args: argparse.Namespace, architecture: MLP, V0: np.ndarray) -> int:
     sde = architecture.limit()
     if args.steps is not None:
-        Strang().check(sde, len(V0), float(sde.clock) / args.steps, f"--steps {args.steps}")
+        Strang().check(sde, len(V0), 1 / args.steps, f"--steps {args.steps}")
         return int(args.steps)
-    return architecture.default_steps(float(np.max(np.diag(V0))))
+    return architecture.default_steps(V0)
 
 
 def _plan(args: argparse.Namespace) -> _Plan:

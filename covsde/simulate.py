@@ -1,5 +1,6 @@
 """The ensemble driver: keys, chunks, progress, checkpoints and path status, for limits and for networks."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -23,7 +24,7 @@ from covsde._files import atomic_write
 from covsde.architectures import AbstractArchitecture
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram
-from covsde.solvers import Strang, solve
+from covsde.solvers import solve
 from covsde.solvers.ensemble import as_arrays
 from covsde.status import PathStatus
 
@@ -214,9 +215,15 @@ def describe(module: eqx.Module) -> str:
     """One line that names a module and its hyperparameters, e.g. MLP(ShapedReLU(0.5, -0.5), depth_to_width=1)."""
     if callable(getattr(module, "fn", None)):
         fn = module.fn  # type: ignore[attr-defined]
-        return f"{type(module).__name__}({getattr(fn, '__name__', repr(fn))}, a={module.a:g})"  # type: ignore[attr-defined]
+        name = getattr(fn, "__name__", repr(fn))
+        critical = module.exponent == 0.5  # type: ignore[attr-defined]
+        more = "" if critical else f", exponent={module.exponent:g}"  # type: ignore[attr-defined]
+        return f"{type(module).__name__}({name}, a={module.a:g}{more})"  # type: ignore[attr-defined]
     parts = []
+    defaults = {f.name: f.default for f in dataclasses.fields(module)}
     for name, value in vars(module).items():
+        if value == defaults[name] and not isinstance(value, eqx.Module):
+            continue
         if isinstance(value, eqx.Module):
             parts.append(describe(value))
         elif isinstance(value, float):
@@ -249,7 +256,7 @@ def simulate(
         key: int seed or JAX key; the result depends on it and on `chunk`, not on the number of devices.
         steps: solver steps over unit layer time; default: enough for weak errors below 10⁻³.
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
-        solver: Strang() (default), WishartStep() or EulerMaruyama() of `covsde.solvers`.
+        solver: one of `covsde.solvers`; default: the architecture's own, Strang() for an MLP.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
         progress: show a bar; default: on a terminal, when there is more than one chunk.
@@ -269,16 +276,15 @@ def simulate(
     kind = _dtype(dtype)
     typed = typed_key(key)
     sde = architecture.limit()
-    solver = Strang() if solver is None else solver
+    solver = architecture.default_solver() if solver is None else solver
     if isinstance(solver, type) or not hasattr(solver, "check"):
         raise ValueError(
-            f"solver must be Strang(), WishartStep() or EulerMaruyama() of covsde.solvers, got {solver!r}; "
-            "for other Diffrax solvers use covsde.solvers.covariance_terms."
+            f"solver must be one of covsde.solvers, such as {type(architecture.default_solver()).__name__}(), got "
+            f"{solver!r}; for other Diffrax solvers use covsde.solvers.covariance_terms."
         )
-    steps = architecture.default_steps(float(np.max(np.diag(V0)))) if steps is None else positive_int("steps", steps)
+    steps = architecture.default_steps(V0) if steps is None else positive_int("steps", steps)
     grid, every = time_grid(steps, save_at)
-    longest = float(sde.clock) * float(np.max(np.diff(grid)))
-    solver.check(sde, m, longest, f"steps={steps}")
+    solver.check(sde, m, float(np.max(np.diff(grid))), f"steps={steps}")
     tau = grid[::every]
     if chunk is None:
         # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
@@ -392,7 +398,7 @@ def sample_networks(
         sampler = eqx.filter_jit(architecture.sample_grams)
 
         def one(chunk_key: PRNGKeyArray, size: int) -> Chunk:
-            V = sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, layers=layers)
+            V = sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
             rows, columns = np.tril_indices(m)
             entries = np.moveaxis(np.asarray(V)[:, :, rows, columns], 1, 2)
             finite = np.all(np.isfinite(entries), axis=1)

@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU, ShapedSmooth, gram, sample_networks
-from covsde.networks.mlp import MLPNetwork
 
 PAIR = np.asarray(problems.PAIR)
 V_UNEQUAL = np.array([[2.0, -0.5], [-0.5, 0.5]])
@@ -221,8 +220,7 @@ def test_outputs_of_random_networks_have_the_kurtosis_of_a_product_of_chi_square
     keys = jax.random.split(jax.random.key(2), 20_000)
 
     def output(key: jax.Array) -> jax.Array:
-        sizes = {"width": 10, "depth": 5, "in_size": 1, "out_size": 1}
-        return MLPNetwork(Identity(), **sizes, key=key, dtype=jnp.dtype(float))(jnp.ones((1, 1)))
+        return MLP(Identity()).network(width=10, depth=5, in_size=1, key=key)(jnp.ones((1, 1)))
 
     outputs = jax.jit(jax.vmap(output))(keys)
     assert stats.ks_2samp(np.asarray(outputs).ravel(), z).pvalue > 1e-3

@@ -31,9 +31,11 @@ from covsde import (
     WishartStep,
     simulate,
 )
+from covsde.limits.clock import UniformClock
 from covsde.limits.mlp import AbstractDrift, NeuralCovarianceSDE, drift_of
 from covsde.solvers import factors
 from covsde.solvers.layout import AbstractLayout, DenseLayout, UnrolledLayout, layout_for
+from covsde.solvers.terms import Elapsed
 
 RHO_0 = problems.RHO_0
 
@@ -50,9 +52,9 @@ def compiled_step(layout: AbstractLayout) -> Callable[..., Any]:
     """Strang's step with its normals g (m(m+1)/2, paths) as an argument."""
 
     def step(drift: AbstractDrift, V: Any, g: Any, h: Any) -> Any:
-        sde = NeuralCovarianceSDE(drift, 1.0, math.inf)
+        sde = NeuralCovarianceSDE(drift, UniformClock(1.0), UniformClock(1.0), math.inf)
         with mock.patch.object(factors, "standard_normals", lambda key, rows, paths, dtype: g[:rows]):
-            return Strang().advance(sde, layout, V, jax.random.key(0), h)[0]
+            return Strang().advance(sde, layout, V, jax.random.key(0), Elapsed(h, h, h))[0]
 
     return jax.jit(step)
 

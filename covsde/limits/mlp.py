@@ -1,9 +1,10 @@
 """The neural covariance SDE of shaped MLPs at initialization.
 
-    dV = T b(V) dτ + √T L dS Lᵀ,   V = L Lᵀ,   S symmetric Brownian (variance 2 on, 1 off the diagonal)
+    dV = b(V) dt' + L dS(t) Lᵀ,   V = L Lᵀ,   S symmetric Brownian (variance 2 on, 1 off the diagonal)
 
-in layer time τ ∈ [0, 1], with T = depth / width. The drift acts entry by entry: b^{αβ} depends only on V^{αα},
-V^{ββ} and V^{αβ}. Each drift here therefore speaks of entries, and knows nothing of memory layouts.
+in layer time τ ∈ [0, 1]; for equal widths both clocks are t = t' = T τ with T = depth / width. The drift acts
+entry by entry: b^{αβ} depends only on V^{αα}, V^{ββ} and V^{αβ}. Each drift here therefore speaks of entries, and knows
+nothing of memory layouts.
 
 Source: Li, Nica, Roy (2022), arXiv 2206.02768: Theorems on the shaped ReLU and the smooth case.
 """
@@ -11,7 +12,6 @@ Source: Li, Nica, Roy (2022), arXiv 2206.02768: Theorems on the shaped ReLU and 
 import abc
 import functools
 import math
-from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
+from covsde.limits.clock import AbstractClock, UniformClock
 
 Entries = Float[Array, "..."]
 
@@ -26,8 +27,10 @@ Entries = Float[Array, "..."]
 class AbstractDrift(eqx.Module):
     """A drift b(V) given entry by entry, with the flow of dV/dt = b(V) in steps that stay in the PSD cone."""
 
-    # Whether a drift of this kind can send variances to infinity in finite time.
-    may_explode: eqx.AbstractClassVar[bool]
+    @property
+    @abc.abstractmethod
+    def may_explode(self) -> bool:
+        """Whether a drift of this kind can send variances to infinity in finite time."""
 
     @abc.abstractmethod
     def rate(self, vi: Entries, vj: Entries, vij: Entries) -> Entries:
@@ -104,7 +107,11 @@ class ReLUDrift(AbstractDrift):
     """b^{αβ} = ν(ρ) √(V^{αα}V^{ββ}),  ν(ρ) = (κ/2π)(√(1-ρ²) - ρ arccos ρ),  κ = (c₊-c₋)²."""
 
     kappa: Float[Array, ""] | float
-    may_explode: ClassVar[bool] = False
+
+    @property
+    def may_explode(self) -> bool:
+        """False: the SDE is linear in scale."""
+        return False
 
     def nu(self, rho: Entries) -> Entries:
         """ν(ρ), the drift of the correlation."""
@@ -155,7 +162,11 @@ class SmoothDrift(AbstractDrift):
 
     kappa2: Float[Array, ""] | float
     kappa3: Float[Array, ""] | float
-    may_explode: ClassVar[bool] = True
+
+    @property
+    def may_explode(self) -> bool:
+        """True: it depends on the sign of β, a number known only at run time."""
+        return True
 
     @property
     def beta(self) -> Float[Array, ""] | float:
@@ -226,18 +237,78 @@ class SmoothDrift(AbstractDrift):
         return 1e10 if float(self.beta) > 0 else math.inf
 
 
+class Affine(AbstractDrift):
+    """b + γV + β_b 11ᵀ: the drift of a layer with bias variance β_b/n and gain 1 + γ/n, around that of the activation.
+
+    The affine part has an exact flow in the cone, V ↦ e^{γt} V + β_b (e^{γt} - 1)/γ 11ᵀ; half of it is taken before and
+    half after the activation's own flow, so variances too are of second order.
+    """
+
+    inner: AbstractDrift
+    bias: Float[Array, ""] | float
+    gain: Float[Array, ""] | float
+
+    @property
+    def may_explode(self) -> bool:
+        """The activation's: an affine drift neither causes nor prevents explosion."""
+        return self.inner.may_explode
+
+    def _affine(self, v: Entries, dt: Entries) -> Entries:
+        grown = jnp.asarray(self.gain * dt)
+        moves = jnp.abs(grown) > 1e-8
+        mean_growth = jnp.where(moves, jnp.expm1(grown) / jnp.where(moves, grown, 1), 1 + grown / 2)
+        return jnp.exp(grown) * v + self.bias * dt * mean_growth
+
+    def rate(self, vi: Entries, vj: Entries, vij: Entries) -> Entries:
+        """b + γV + β_b."""
+        return self.inner.rate(vi, vj, vij) + self.gain * vij + self.bias
+
+    def variance_flow(self, v: Entries, dt: Entries) -> Entries:
+        """Half the affine flow, the activation's, half the affine flow: second order."""
+        return self._affine(self.inner.variance_flow(self._affine(v, dt / 2), dt), dt / 2)
+
+    def covariance_flow(self, vi: Entries, vj: Entries, vij: Entries, dt: Entries) -> Entries:
+        """The same composition for one covariance."""
+        vi, vj, vij = (self._affine(v, dt / 2) for v in (vi, vj, vij))
+        return self._affine(self.inner.covariance_flow(vi, vj, vij, dt), dt / 2)
+
+    def euler(self, vi: Entries, vj: Entries, vij: Entries, dt: Entries) -> Entries:
+        """The activation's first-order step, then the affine flow."""
+        return self._affine(self.inner.euler(vi, vj, vij, dt), dt)
+
+    def stiffness(self, largest_variance: float) -> float:
+        """The activation's, |γ|, or how often the bias refills a variance, whichever is most."""
+        refill = float(self.bias) / max(largest_variance, 1.0)
+        return max(self.inner.stiffness(largest_variance), abs(float(self.gain)), refill)
+
+    def longest_step(self) -> float:
+        """The activation's: the affine flow keeps the cone at any length."""
+        return self.inner.longest_step()
+
+    def ceiling(self) -> float:
+        """The activation's."""
+        return self.inner.ceiling()
+
+
 class NeuralCovarianceSDE(eqx.Module):
-    """dV = T b(V) dτ + √T L dS Lᵀ on layer time τ ∈ [0, 1].
+    """dV = b(V) dt' + L dS(t) Lᵀ on layer time τ ∈ [0, 1].
 
     Attributes:
-        drift: b, per unit of the clock t = ℓ/n.
-        clock: T = depth/width, the clock time elapsed over unit layer time.
+        drift: b, per unit of clock time.
+        noise_clock: t(τ), which is T τ for equal widths.
+        drift_clock: t'(τ), the same unless layers of unequal widths are shaped by a common width.
         ceiling: a variance above this counts as exploded.
     """
 
     drift: AbstractDrift
-    clock: Float[Array, ""] | float
+    noise_clock: AbstractClock
+    drift_clock: AbstractClock
     ceiling: Float[Array, ""] | float
+
+    @classmethod
+    def uniform(cls, drift: AbstractDrift, T: float) -> "NeuralCovarianceSDE":
+        """Equal widths: both clocks are T τ."""
+        return cls(drift, UniformClock(T), UniformClock(T), drift.ceiling())
 
 
 @functools.singledispatch
@@ -253,8 +324,18 @@ def drift_of(activation: AbstractActivation) -> AbstractDrift:
     )
 
 
+def _refuse_strong_shaping(activation: ShapedReLU | ShapedSmooth) -> None:
+    if activation.exponent < 0.5:
+        raise ValueError(
+            f"exponent={activation.exponent:g} is below the critical 1/2, so the drift accumulated over depth "
+            "diverges and the covariance jumps at once: there is no SDE limit; use exponent=0.5, or sample_networks "
+            "to see it happen."
+        )
+
+
 @drift_of.register
 def _(activation: ShapedReLU) -> AbstractDrift:
+    _refuse_strong_shaping(activation)
     return ReLUDrift(activation.kappa)
 
 
@@ -265,4 +346,7 @@ def _(activation: Identity) -> AbstractDrift:
 
 @drift_of.register
 def _(activation: ShapedSmooth) -> AbstractDrift:
+    _refuse_strong_shaping(activation)
+    if activation.exponent > 0.5:
+        return ReLUDrift(0.0)
     return SmoothDrift(activation.kappa2, activation.kappa3)

@@ -11,7 +11,7 @@ from covsde.solvers.terms import CovarianceState, covariance_terms, healthy
 
 
 class EulerMaruyama(diffrax.Euler):
-    """V + T b dτ + √T L dS Lᵀ.
+    """V + b dt' + L dS(t) Lᵀ.
 
     At coarse steps it leaves the PSD cone: such paths stop and are counted, never repaired.
     """

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.factors import Bartlett, SymmetricTriangular, smallest_wishart_steps
 from covsde.solvers.layout import AbstractLayout, State, layout_for
-from covsde.solvers.terms import CovarianceState, CovarianceTerm, healthy, running
+from covsde.solvers.terms import CovarianceState, CovarianceTerm, Elapsed, healthy, running
 
 
 class AbstractConeSolver(diffrax.AbstractItoSolver):
@@ -22,13 +22,13 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
 
     @abc.abstractmethod
     def advance(
-        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Float[Array, ""]
+        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Elapsed
     ) -> tuple[State, Array]:
-        """V after clock time h, and which paths were PSD at the Cholesky factorisation."""
+        """V after a step, and which paths were PSD at the Cholesky factorisation."""
 
     @abc.abstractmethod
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
-        """Refuse steps (longest clock time `longest`) too long for the scheme's guarantee."""
+        """Refuse steps (the longest is `longest` in layer time) too long for the scheme's guarantee."""
 
     def last_valid(
         self, sde: NeuralCovarianceSDE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
@@ -52,8 +52,8 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
     ) -> tuple[Any, None, Any, None, Any]:
         """One step; the clock of a path that fails stops."""
         sde, layout, key = terms.vf(t0, y0, args)
-        dt = terms.contr(t0, t1)
-        V, psd = self.advance(sde, layout, y0.V, key, sde.clock * dt)
+        elapsed = terms.contr(t0, t1)
+        V, psd = self.advance(sde, layout, y0.V, key, elapsed)
         alive = running(y0, t0)
         good = alive & psd & healthy(layout, V, sde.ceiling)
 
@@ -68,7 +68,7 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
         if sde.drift.may_explode:
             pairs = zip(layout.diagonal(V), layout.diagonal(y0.V), strict=True)
             V = layout.with_diagonal(V, [variance(new, old) for new, old in pairs])
-        y1 = CovarianceState(V, y0.clock + jnp.where(good, dt, 0))
+        y1 = CovarianceState(V, y0.clock + jnp.where(good, elapsed.layer, 0))
         return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
 
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
@@ -91,14 +91,14 @@ class Strang(AbstractConeSolver):
         return 0.5
 
     def advance(
-        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Float[Array, ""]
+        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Elapsed
     ) -> tuple[State, Array]:
         """drift(h/2) ∘ noise(h) ∘ drift(h/2)."""
-        V = self._drift(sde, layout, V, h / 2)
+        V = self._drift(sde, layout, V, h.drift / 2)
         halfway = layout.diagonal(V)
         L, psd = layout.cholesky(V)
-        T = SymmetricTriangular().factor(layout, key, h, halfway[0].shape[0])
-        V = self._drift(sde, layout, layout.gram(layout.product(L, T)), h / 2)
+        T = SymmetricTriangular().factor(layout, key, h.noise, halfway[0].shape[0])
+        V = self._drift(sde, layout, layout.gram(layout.product(L, T)), h.drift / 2)
         # A variance that the first half-step sent to infinity has no root, but it stays infinite.
         infinite = [jnp.isposinf(v) for v in halfway]
         V = layout.with_diagonal(
@@ -115,8 +115,9 @@ class Strang(AbstractConeSolver):
 
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
         """The half-step must not exceed the drift's longest PSD step."""
-        if longest / 2 > sde.drift.longest_step() * (1 + 1e-9):
-            need = float(sde.clock) / (2 * sde.drift.longest_step())
+        clock, allowed = sde.drift_clock.fastest(), sde.drift.longest_step()
+        if clock * longest / 2 > allowed * (1 + 1e-9):
+            need = clock / (2 * allowed)
             raise ValueError(
                 f"{where} is too few for this drift: the PSD guarantee of Strang needs steps >= {need:.0f}."
             )
@@ -137,19 +138,20 @@ class WishartStep(AbstractConeSolver):
         return 0.5
 
     def advance(
-        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Float[Array, ""]
+        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Elapsed
     ) -> tuple[State, Array]:
         """noise(h) ∘ Euler drift(h)."""
         paths = V[0].shape[0]
-        V = layout.map(lambda v: sde.drift.euler(v, v, v, h), lambda vi, vj, vij: sde.drift.euler(vi, vj, vij, h), V)
+        drift, dt = sde.drift, h.drift
+        V = layout.map(lambda v: drift.euler(v, v, v, dt), lambda vi, vj, vij: drift.euler(vi, vj, vij, dt), V)
         L, psd = layout.cholesky(V)
-        return layout.gram(layout.product(L, Bartlett().factor(layout, key, h, paths))), psd
+        return layout.gram(layout.product(L, Bartlett().factor(layout, key, h.noise, paths))), psd
 
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
         """The width 1/h must exceed m - 1, and h κ ≤ 4."""
-        clock = float(sde.clock)
-        need = max(smallest_wishart_steps(clock, m), clock / sde.drift.longest_step())
-        if 1 / longest <= m - 1 or longest > sde.drift.longest_step() * (1 + 1e-9):
+        drift, noise, allowed = sde.drift_clock.fastest(), sde.noise_clock.fastest(), sde.drift.longest_step()
+        need = max(smallest_wishart_steps(noise, m), drift / allowed)
+        if noise * longest * (m - 1) >= 1 or drift * longest > allowed * (1 + 1e-9):
             raise ValueError(
                 f"{where} is too few: WishartStep is a layer of width steps/T, which must exceed m - 1 = {m - 1} and "
                 f"keep the drift in the cone; use steps >= {need:.0f}."

@@ -5,14 +5,11 @@ from typing import NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from covsde.limits.clock import Time
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, State
-
-# What Diffrax calls a real scalar.
-Time = int | float | Array | np.ndarray
 
 
 class CovarianceState(NamedTuple):
@@ -25,6 +22,14 @@ class CovarianceState(NamedTuple):
 
     V: State
     clock: Float[Array, " paths"]
+
+
+class Elapsed(NamedTuple):
+    """The length of a step in layer time and on the two clocks of the equation."""
+
+    layer: Float[Array, ""]
+    drift: Float[Array, ""]
+    noise: Float[Array, ""]
 
 
 def running(state: CovarianceState, t: Time) -> Bool[Array, " paths"]:
@@ -55,9 +60,10 @@ class CovarianceTerm(diffrax.AbstractTerm):
         bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
         return self.sde, self.layout, jax.random.fold_in(self.key, bits)
 
-    def contr(self, t0: Time, t1: Time, **_: object) -> Float[Array, ""]:
-        """The length of the step in layer time."""
-        return jnp.asarray(t1 - t0)
+    def contr(self, t0: Time, t1: Time, **_: object) -> Elapsed:
+        """The length of the step."""
+        drift, noise = self.sde.drift_clock.elapsed(t0, t1), self.sde.noise_clock.elapsed(t0, t1)
+        return Elapsed(jnp.asarray(t1 - t0), drift, noise)
 
     def prod(self, vf: object, control: object) -> CovarianceState:
         """Not defined: there is no increment to add."""
@@ -67,7 +73,7 @@ class CovarianceTerm(diffrax.AbstractTerm):
 
 
 class _Fluctuation(diffrax.AbstractTerm):
-    """√T L dS Lᵀ, driven by a packed Brownian path of m(m+1)/2 independent components."""
+    """L dS(t) Lᵀ, driven by a packed Brownian path of m(m+1)/2 independent components."""
 
     sde: NeuralCovarianceSDE
     layout: AbstractLayout
@@ -79,9 +85,9 @@ class _Fluctuation(diffrax.AbstractTerm):
         return L, running(y, t) & psd & healthy(self.layout, y.V, self.sde.ceiling)
 
     def contr(self, t0: Time, t1: Time, **_: object) -> Float[Array, "entries paths"]:
-        """√T dB, one row per entry."""
+        """dB over the noise clock, one row per entry."""
         increments = self.path.evaluate(t0, t1)
-        return increments * jnp.sqrt(self.sde.clock)
+        return increments * jnp.sqrt(self.sde.noise_clock.elapsed(t0, t1) / jnp.asarray(t1 - t0))
 
     def prod(self, vf: tuple[State, Array], control: Float[Array, "entries paths"]) -> CovarianceState:
         """L dS Lᵀ with variance 2 on the diagonal of S and 1 off it."""
@@ -111,7 +117,7 @@ def covariance_terms(sde: NeuralCovarianceSDE, layout: AbstractLayout, path: dif
         _, psd = layout.cholesky(y.V)
         moving = running(y, t) & psd & healthy(layout, y.V, sde.ceiling)
         rate = layout.map(lambda v: sde.drift.rate(v, v, v), sde.drift.rate, y.V)
-        change = jax.tree.map(lambda b: sde.clock * b, rate)
+        change = jax.tree.map(lambda b: sde.drift_clock.rate(t) * b, rate)
         still = jax.tree.map(jnp.zeros_like, change)
         return CovarianceState(layout.select(moving, change, still), moving.astype(y.clock.dtype))
 
