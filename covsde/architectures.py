@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -123,12 +123,12 @@ class MLP(AbstractArchitecture):
 
     def __init__(
         self,
-        activation: AbstractActivation,
-        depth_to_width: float = 1.0,
+        activation: Any,
+        depth_to_width: Any = 1.0,
         *,
-        bias: float = 0.0,
-        gain: float = 0.0,
-        width_profile: Callable[[float], float] | Sequence[float] | None = None,
+        bias: Any = 0.0,
+        gain: Any = 0.0,
+        width_profile: Any = None,
         shaping_width: str = "local",
     ):
         if not isinstance(activation, AbstractActivation):
@@ -211,7 +211,7 @@ class MLP(AbstractArchitecture):
         depth: int | None = None,
         in_size: int | None = None,
         out_size: int = 1,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> MLPNetwork:
         """The Equinox network itself, with real weights.
 

@@ -346,6 +346,40 @@ def extrapolate(values: ArrayLike, standard_errors: ArrayLike, widths: ArrayLike
     return Estimate(np.asarray(intercept), np.asarray(error))
 
 
+def richardson(coarse: Ensemble, fine: Ensemble, f: MatrixStatistic) -> Estimate:
+    """Extrapolate the mean of a statistic to infinitely many solver steps, from two runs of the same limit.
+
+    It pays where the error of the steps exceeds the Monte Carlo noise: the noise of the difference is added.
+
+    Args:
+        coarse: Result of `simulate` with few steps.
+        fine: The same with more steps and another key, saved at the same layer times.
+        f: Maps V (..., m, m) to the statistic (...).
+
+    Returns:
+        Value and standard error, each of shape (times,).
+
+    Raises:
+        ValueError: If an ensemble is not a limit, the runs differ in more than steps, keys and paths, or the step
+            counts are not increasing.
+    """
+    for e in (coarse, fine):
+        if "steps" not in e.metadata or "order" not in e.metadata:
+            raise ValueError(f"richardson needs two results of simulate, got {e!r}.")
+    same = ("architecture", "solver", "V0", "save_at")
+    if any(coarse.metadata[k] != fine.metadata[k] for k in same):
+        raise ValueError("coarse and fine must differ in their steps only: use the same limit, solver and save_at.")
+    if coarse.metadata["seed"] == fine.metadata["seed"]:
+        raise ValueError("coarse and fine must be independent for their standard error: use another key.")
+    ratio = fine.metadata["steps"] / coarse.metadata["steps"]
+    if ratio <= 1:
+        raise ValueError("fine must have more steps than coarse: pass the runs in the other order.")
+    weight = 1 / (ratio ** fine.metadata["order"] - 1)
+    a, b = coarse.mean(f), fine.mean(f)
+    value = b.value + weight * (b.value - a.value)
+    return Estimate(value, np.hypot((1 + weight) * b.standard_error, weight * a.standard_error))
+
+
 def similar_pairs(e: Ensemble) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the most and the least similar pair of inputs at the first saved layer time.
 

@@ -300,6 +300,7 @@ def simulate(
         recorded_key(key),
         label="limit",
         solver=type(solver).__name__,
+        order=solver.order(None),
         steps=len(grid) - 1,
         paths=paths,
         dtype=kind.name,

@@ -72,7 +72,7 @@ class Layers(eqx.Module):
             return lambda index: same
         widths, shaping = jnp.asarray(self.widths, dtype), jnp.asarray(self.shaping, dtype)
         scales = jnp.asarray([c[N] for N in self.shaping], dtype)
-        neurons = jnp.arange(self.widest)
+        neurons = jnp.arange(self.widest).astype(dtype)
 
         def lookup(index: Int[Array, ""] | int) -> Layer:
             n, N = widths[index], shaping[index]

@@ -6,3 +6,6 @@ from covsde.solvers.factors import AbstractTriangularNoise as AbstractTriangular
 from covsde.solvers.steps import Strang as Strang
 from covsde.solvers.steps import WishartStep as WishartStep
 from covsde.solvers.terms import covariance_terms as covariance_terms
+from covsde.solvers.two_inputs import AngleEuler as AngleEuler
+from covsde.solvers.two_inputs import CorrelationEuler as CorrelationEuler
+from covsde.solvers.two_inputs import LampertiEuler as LampertiEuler

@@ -16,6 +16,10 @@ class EulerMaruyama(diffrax.Euler):
     At coarse steps it leaves the PSD cone: such paths stop and are counted, never repaired.
     """
 
+    def order(self, terms: object) -> int:
+        """Weak order."""
+        return 1
+
     def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
         """Any step is allowed; the failures are the message."""
 

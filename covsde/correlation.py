@@ -1,0 +1,236 @@
+"""The law of the correlation of two inputs without Monte Carlo: the Fokker–Planck equation of y = log tan(θ/2)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from covsde._check import finite_number, instance_of, positive_int
+from covsde.architectures import AbstractArchitecture
+from covsde.limits.clock import AbstractClock
+from covsde.limits.correlation import autonomous_kappa, relu_drift_of_y
+from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.simulate import time_grid
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationLaw:
+    """Law of the correlation ρ of two inputs over layer time, from a deterministic solution.
+
+    Attributes:
+        tau: layer times, (times,).
+        mean: E ρ, (times,).
+        second_moment: E ρ², (times,).
+        angle_mean: E arccos ρ in radians, (times,).
+        y: grid of y = log tan(θ/2) = -artanh ρ, (points,), equally spaced.
+        probability: probability of each cell of the grid, (times, points).
+    """
+
+    tau: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    second_moment: NDArray[np.float64]
+    angle_mean: NDArray[np.float64]
+    y: NDArray[np.float64]
+    probability: NDArray[np.float64]
+
+    def expectation(self, values: Any) -> NDArray[np.float64]:
+        """E g(ρ) over layer time.
+
+        Args:
+            values: g on the grid, i.e. g(-tanh(law.y)), shape (points,).
+
+        Returns:
+            Shape (times,).
+        """
+        return self.probability @ np.asarray(values, np.float64)
+
+    def density(self, rho: Any) -> NDArray[np.float64]:
+        """Density of ρ with respect to dρ.
+
+        Args:
+            rho: correlations in (-1, 1), any shape.
+
+        Returns:
+            Shape (times, *rho.shape); at τ = 0, where the law is a point mass, NaN.
+        """
+        rho = self._checked(rho)
+        # Interpolate the logarithm, which is nearly parabolic.
+        with np.errstate(divide="ignore"):
+            log_density = np.log(np.maximum(self.probability, 1e-300) / (self.y[1] - self.y[0]))
+        at = -np.arctanh(rho)
+        rows = [np.exp(np.interp(at, self.y, row)) / (1 - rho**2) for row in log_density]
+        out = np.stack(rows)
+        out[self.tau == 0] = np.nan
+        return out
+
+    def cdf(self, rho: Any) -> NDArray[np.float64]:
+        """Probability that the correlation is at most ρ.
+
+        Args:
+            rho: correlations in (-1, 1), any shape.
+
+        Returns:
+            Shape (times, *rho.shape).
+        """
+        rho = self._checked(rho)
+        half = (self.y[1] - self.y[0]) / 2
+        ends = np.append(self.y - half, self.y[-1] + half)
+        below = np.concatenate([np.zeros((self.tau.size, 1)), np.cumsum(self.probability, axis=1)], axis=1)
+        # ρ decreases in y.
+        return np.stack([1 - np.interp(-np.arctanh(rho), ends, row) for row in below])
+
+    def _checked(self, rho: Any) -> NDArray[np.float64]:
+        rho = np.asarray(rho, np.float64)
+        if not np.all(np.abs(rho) < 1):
+            raise ValueError("rho must hold correlations strictly between -1 and 1.")
+        return rho
+
+
+def correlation_law(
+    architecture: Any,
+    rho0: Any,
+    *,
+    save_at: Sequence[float | int] | None = None,
+    points: int = 4001,
+    steps: int | None = None,
+) -> CorrelationLaw:
+    """Solve for the law of the correlation of two inputs of an MLP, without Monte Carlo.
+
+    Crank–Nicolson with a Rannacher start on a conservative, positive (Scharfetter–Gummel) discretisation in y.
+
+    Args:
+        architecture: an MLP whose correlation obeys an equation of its own: shaped ReLU, linear, or odd smooth.
+        rho0: correlation of the inputs, strictly between -1 and 1.
+        save_at: layer times to keep, with 0 and 1; default: tenths.
+        points: grid points in y; errors are O(1/points²).
+        steps: time steps; default 1000 per unit of clock time, at least 1000.
+
+    Returns:
+        Moments, density and distribution function of ρ at every saved layer time; float64.
+
+    Raises:
+        ValueError: if rho0, points or steps is out of range.
+        TypeError: if the correlation has no law of its own.
+    """
+    instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    start = finite_number("rho0", rho0)
+    if abs(start) >= 1:
+        raise ValueError(
+            f"rho0 must lie strictly between -1 and 1, got {rho0}: at ±1 the correlation of equal or "
+            "opposite inputs needs no equation."
+        )
+    sde = architecture.limit()
+    if not isinstance(sde, NeuralCovarianceSDE):
+        raise TypeError("architecture must have a neural covariance SDE as its limit, as MLP(ShapedReLU(0, -1)) does.")
+    kappa = autonomous_kappa(sde.drift)
+    points = positive_int("points", points, least=101)
+    clock = float(sde.noise_clock.elapsed(0.0, 1.0))
+    if steps is None:
+        steps = max(1000, math.ceil(1000 * clock))
+    grid, every = time_grid(
+        positive_int("steps", steps), np.linspace(0, 1, 11).tolist() if save_at is None else save_at
+    )
+    with jax.enable_x64(True):
+        y = _grid(-math.atanh(start), kappa, sde, points)
+        noise, drift = _increments(sde.noise_clock, grid), _increments(sde.drift_clock, grid)
+        probability = np.asarray(_solve(jnp.asarray(y), -math.atanh(start), kappa, noise, drift, every=every))
+    rho, theta = -np.tanh(y), 2 * np.arctan(np.exp(y))
+    return CorrelationLaw(
+        tau=grid[::every],
+        mean=probability @ rho,
+        second_moment=probability @ rho**2,
+        angle_mean=probability @ theta,
+        y=y,
+        probability=probability,
+    )
+
+
+def _increments(clock: AbstractClock, grid: NDArray[np.float64]) -> Float[Array, " steps"]:
+    return jnp.asarray(clock.elapsed(jnp.asarray(grid[:-1]), jnp.asarray(grid[1:])), jnp.float64)
+
+
+def _grid(y0: float, kappa: float, sde: NeuralCovarianceSDE, points: int) -> NDArray[np.float64]:
+    # Nine standard deviations around what the drift can do: noise time/2 either way, and the shaping downwards, where
+    # its pull κ/2π (1 - θ cot θ)/sin θ is at most κ/2π e^y for y ≤ 0, so that e^-y grows at most linearly.
+    noise, drift = (float(c.elapsed(0.0, 1.0)) for c in (sde.noise_clock, sde.drift_clock))
+    spread = 9 * math.sqrt(noise)
+    upper = max(y0, 0.0) + noise / 2 + spread
+    lower = -math.log(math.exp(-min(y0, 0.0)) + kappa * drift / (2 * math.pi)) - noise / 2 - spread
+    spacing = (upper - lower) / (points - 1)
+    below = math.ceil((y0 - lower) / spacing)
+    return np.asarray(y0 + spacing * (np.arange(points) - below), np.float64)
+
+
+@eqx.filter_jit
+def _solve(
+    y: Float[Array, " points"],
+    y0: float,
+    kappa: float,
+    noise: Float[Array, " steps"],
+    drift: Float[Array, " steps"],
+    *,
+    every: int,
+) -> Float[Array, "times points"]:
+    spacing = y[1] - y[0]
+    edges = y[:-1] + spacing / 2
+    pull, expansion = kappa * relu_drift_of_y(edges), jnp.tanh(edges) / 2
+
+    def bernoulli(x: Array) -> Array:
+        small = jnp.abs(x) < 1e-5
+        safe = jnp.where(small, 1.0, jnp.clip(x, -600, 600))
+        return jnp.where(small, 1 - x / 2, safe / jnp.expm1(safe))
+
+    def operator(dt_noise: Array, dt_drift: Array) -> tuple[Array, Array, Array]:
+        # Probability leaving a cell through its upper and its lower edge; nothing leaves the grid.
+        peclet = 2 * spacing * (pull * dt_drift / dt_noise + expansion)
+        rate = dt_noise / (2 * spacing**2)
+        up, down = rate * bernoulli(-peclet), rate * bernoulli(peclet)
+        zero = jnp.zeros((1,), y.dtype)
+        return (
+            jnp.concatenate([zero, up]),
+            -jnp.concatenate([up, zero]) - jnp.concatenate([zero, down]),
+            jnp.concatenate([down, zero]),
+        )
+
+    def apply(A: tuple[Array, Array, Array], p: Array) -> Array:
+        lower, middle, upper = A
+        return lower * jnp.roll(p, 1) + middle * p + upper * jnp.roll(p, -1)
+
+    def implicit(A: tuple[Array, Array, Array], weight: float, right: Array) -> Array:
+        lower, middle, upper = A
+        solution = jax.lax.linalg.tridiagonal_solve(
+            -weight * lower, 1 - weight * middle, -weight * upper, right[:, None]
+        )
+        return solution[:, 0]
+
+    def crank_nicolson(p: Array, dt: tuple[Array, Array]) -> tuple[Array, None]:
+        A = operator(*dt)
+        return implicit(A, 0.5, p + 0.5 * apply(A, p)), None
+
+    def rannacher(p: Array, dt: tuple[Array, Array]) -> tuple[Array, None]:
+        # Two implicit half-steps damp the grid-scale waves of a point mass, which Crank–Nicolson would keep.
+        A = operator(*dt)
+        return implicit(A, 0.5, implicit(A, 0.5, p)), None
+
+    first = 4
+    point = jnp.where(jnp.arange(y.size) == jnp.argmin(jnp.abs(y - y0)), 1.0, 0.0)
+    times = noise.shape[0] // every
+    blocks = (noise.reshape(times, every), drift.reshape(times, every))
+    kinds = (jnp.arange(noise.shape[0]) < first).reshape(times, every)
+
+    def block(p: Array, xs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        def one(p: Array, x: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            return jax.lax.cond(x[2], rannacher, crank_nicolson, p, (x[0], x[1]))
+
+        p, _ = jax.lax.scan(one, p, xs)
+        return p, p
+
+    _, path = jax.lax.scan(block, point, (*blocks, kinds))
+    return jnp.concatenate([point[None], path])
