@@ -99,7 +99,8 @@ def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[
 
 
 def _run_chunks(
-    one: Callable[[PRNGKeyArray, int], Chunk],
+    dispatch: Callable[[PRNGKeyArray, int], Any],
+    finish: Callable[[Any], Chunk],
     *,
     key: PRNGKeyArray,
     total: int,
@@ -110,24 +111,37 @@ def _run_chunks(
     fingerprint: dict[str, Any],
 ) -> Chunk:
     # Chunk c always uses fold_in(key, c) and its full size, so a result depends on neither the machine nor on
-    # how often it was interrupted; surplus paths of the last chunk are cut.
+    # how often it was interrupted; surplus paths of the last chunk are cut. JAX computes a dispatched chunk while the
+    # one before it is brought to its final form here.
     chunks = -(-total // chunk)
     folder = None if checkpoint is None else _checkpoint_folder(Path(checkpoint), fingerprint)
     parts: list[Chunk] = []
+    running: list[tuple[Any, Path | None]] = []
+
+    def collect() -> None:
+        for pending, file in running:
+            part = finish(pending)
+            if file is not None:
+                with atomic_write(file) as temporary:
+                    np.savez(temporary, entries=part[0], status=part[1], stop=part[2])
+            parts.append(part)
+        running.clear()
+
     for c in _progress(chunks, progress, label)(iter(range(chunks))):
         file = None if folder is None else folder / f"chunk-{c:06d}.npz"
         if file is not None and file.exists():
             try:
                 with np.load(file, allow_pickle=False) as stored:
-                    parts.append((stored["entries"], stored["status"], stored["stop"]))
+                    part = (stored["entries"], stored["status"], stored["stop"])
+                collect()
+                parts.append(part)
                 continue
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 pass  # a damaged chunk is computed again
-        part = one(jax.random.fold_in(key, c), chunk)
-        if file is not None:
-            with atomic_write(file) as temporary:
-                np.savez(temporary, entries=part[0], status=part[1], stop=part[2])
-        parts.append(part)
+        ahead = dispatch(jax.random.fold_in(key, c), chunk)
+        collect()
+        running.append((ahead, file))
+    collect()
     entries = np.concatenate([p[0] for p in parts], axis=-1)[..., :total]
     status = np.concatenate([p[1] for p in parts])[:total]
     stop = np.concatenate([p[2] for p in parts])[:total]
@@ -311,12 +325,15 @@ def simulate(
         equation = as_arrays(sde, kind)
         initial, times = jnp.asarray(V0, kind), jnp.asarray(grid, kind)
 
-        def one(chunk_key: PRNGKeyArray, size: int) -> Chunk:
-            entries, clock = solve(equation, solver, initial, chunk_key, times, paths=size, every=every)
-            return _limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            return solve(equation, solver, initial, chunk_key, times, paths=size, every=every)
+
+        def finish(pending: Any) -> Chunk:
+            return _limit_chunk(np.asarray(pending[0]), np.asarray(pending[1]), tau, m, float(sde.ceiling))
 
         entries, status, stop = _run_chunks(
-            one,
+            dispatch,
+            finish,
             key=typed,
             total=paths,
             chunk=chunk,
@@ -398,8 +415,10 @@ def sample_networks(
         initial = jnp.asarray(V0, kind)
         sampler = eqx.filter_jit(architecture.sample_grams)
 
-        def one(chunk_key: PRNGKeyArray, size: int) -> Chunk:
-            V = sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            return sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
+
+        def finish(V: Any) -> Chunk:
             rows, columns = np.tril_indices(m)
             entries = np.moveaxis(np.asarray(V)[:, :, rows, columns], 1, 2)
             finite = np.all(np.isfinite(entries), axis=1)
@@ -410,7 +429,8 @@ def sample_networks(
             return np.where(finite[:, None], entries, np.nan), status, stop
 
         entries, status, stop = _run_chunks(
-            one,
+            dispatch,
+            finish,
             key=typed,
             total=draws,
             chunk=chunk,

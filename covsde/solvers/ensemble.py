@@ -43,26 +43,30 @@ def solve(
     m = V0.shape[0]
     layout, terms = solver.terms(sde, m, paths, key, V0.dtype)
     y0 = CovarianceState(layout.constant(V0, paths), jnp.zeros((paths,), V0.dtype))
-    solution = diffrax.diffeqsolve(
-        terms,
-        solver,
-        t0=grid[0],
-        t1=grid[-1],
-        dt0=None,
-        y0=y0,
-        stepsize_controller=diffrax.StepTo(ts=grid),
-        saveat=diffrax.SaveAt(
-            subs=[
-                diffrax.SubSaveAt(t0=True, steps=every, fn=lambda t, y, args: layout.stack(y.V)),
-                diffrax.SubSaveAt(t1=True, fn=lambda t, y, args: solver.last_valid(sde, layout, y, grid)),
-            ]
-        ),
-        # Nothing is differentiated here, so a plain while loop is enough.
-        adjoint=diffrax.ForwardMode(),
-        max_steps=steps,
-    )
-    entries, clock = solution.ys
-    return entries[: 1 + steps // every], clock[0]
+
+    def between_saves(state: CovarianceState, times: Float[Array, " ends"]) -> tuple[CovarianceState, Array]:
+        # One solve per save: inside a solve, Diffrax would assemble what is saved at every step and throw it away.
+        solution = diffrax.diffeqsolve(
+            terms,
+            solver,
+            t0=times[0],
+            t1=times[-1],
+            dt0=None,
+            y0=state,
+            stepsize_controller=diffrax.StepTo(ts=times),
+            saveat=diffrax.SaveAt(t1=True),
+            # Nothing is differentiated here, so a plain while loop is enough.
+            adjoint=diffrax.ForwardMode(),
+            max_steps=every,
+        )
+        state = jax.tree.map(lambda y: y[0], solution.ys)
+        return state, layout.stack(state.V)
+
+    blocks = steps // every
+    times = grid[jnp.arange(blocks)[:, None] * every + jnp.arange(every + 1)[None]]
+    final, path = jax.lax.scan(between_saves, y0, times)
+    entries = jnp.concatenate([layout.stack(y0.V)[None], path])
+    return entries, solver.last_valid(sde, layout, final, grid)
 
 
 def as_arrays(sde: NeuralCovarianceSDE, dtype: np.dtype) -> NeuralCovarianceSDE:

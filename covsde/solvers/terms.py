@@ -41,7 +41,8 @@ def healthy(layout: AbstractLayout, V: State, ceiling: Float[Array, ""] | float)
     """Paths whose variances are finite and below the ceiling; NaN elsewhere shows at the next Cholesky factor."""
     good = jnp.asarray(True)
     for variance in layout.diagonal(V):
-        good = good & jnp.isfinite(variance) & (variance >= 0) & (variance <= ceiling)
+        # A comparison with NaN is false, and infinity is above the largest number.
+        good = good & (variance >= 0) & (variance <= jnp.minimum(ceiling, jnp.finfo(variance.dtype).max))
     return good
 
 
