@@ -120,8 +120,9 @@ def main() -> None:
         ("Euler, projected", euler_with_projection, (50, 100, 200, 400), 1),
     ]
     print(f"κ = {KAPPA:g}, T = 1, m = 2, ρ₀ = {RHO_0}, {options.paths} paths, float32; E ρ² = {exact:.6f} exactly")
+    names = ("error E ρ²", "s.e.", "error Var log V", "KS", "lost", "ns/path")
     print(
-        f"{'solver':<18}{'steps':>6}{'error E ρ²':>12}{'s.e.':>9}{'error Var log V':>17}{'KS':>9}{'lost':>8}{'ns/path':>9}"
+        f"{'solver':<18}{'steps':>6}" + "".join(f"{n:>{w}}" for n, w in zip(names, (12, 9, 17, 9, 8, 9), strict=True))
     )
     costs: dict[str, tuple[float, float, float]] = {}
     pairs: dict[int, tuple[float, float, float]] = {}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import digamma, gammainc, gammaln, polygamma
 
-from covsde import MLP, Identity, ShapedReLU, ShapedSmooth
+from covsde import MLP, Identity, LeakyReLU, ShapedReLU, ShapedSmooth
 from covsde.activations import AbstractActivation
 
 PAPER = "arXiv 2206.02768"
@@ -207,6 +207,61 @@ LINEAR_ANGLE = tuple(
 )
 
 
+# --- piecewise linear networks of one input: mixtures over the number of active neurons -----------------------------
+
+
+def relu_log_moments(width: int, depth: int) -> tuple[float, float]:
+    """Mean and variance of log V given that no layer died: V is multiplied by (2/n) χ²_K, K ~ Bin(n, 1/2) given K > 0."""
+    K = np.arange(1, width + 1)
+    log_weight = gammaln(width + 1) - gammaln(K + 1) - gammaln(width - K + 1) - width * math.log(2)
+    weight = np.exp(log_weight) / -math.expm1(-width * math.log(2))
+    mean = digamma(K / 2) + math.log(2) - math.log(width / 2)
+    first = float(weight @ mean)
+    return depth * first, depth * float(weight @ (polygamma(1, K / 2) + mean**2) - first**2)
+
+
+def relu_case(width: int, depth: int) -> Problem:
+    mean, variance = relu_log_moments(width, depth)
+    exact = {
+        "log alive": mean,
+        "var log alive": variance,
+        "P(dead)": -math.expm1(depth * math.log1p(-(2.0**-width))),
+        "V^2": (1 + 5 / width) ** depth,
+    }
+    return Problem(
+        f"relu-one-input-n{width}-d{depth}",
+        LeakyReLU(0.0),
+        depth / width,
+        ONE,
+        exact,
+        width=width,
+        tags=frozenset({"finite", "relu", "one input"}),
+        source="mixture of χ² over the number of active neurons",
+    )
+
+
+def second_moment_per_layer(activation: AbstractActivation, width: int) -> float:
+    """E V'²/V² = 1 + (M - 1)/n with M = (3/2) c² (s₊⁴ + s₋⁴)."""
+    plus, minus = activation.slopes(width) if isinstance(activation, ShapedReLU) else (1.0, 0.0)
+    return 1 + (6 * (plus**4 + minus**4) / (plus**2 + minus**2) ** 2 - 1) / width
+
+
+RELU_ONE_INPUT = (
+    relu_case(10, 5),
+    relu_case(100, 100),
+    Problem(
+        "shaped-relu-one-input-n150-d150",
+        ShapedReLU(0.0, -1.0),
+        1.0,
+        ONE,
+        {"V^2": second_moment_per_layer(ShapedReLU(0.0, -1.0), 150) ** 150},
+        width=150,
+        tags=frozenset({"finite", "relu", "one input"}),
+        source="second moment of one layer",
+    ),
+)
+
+
 # --- shaped ReLU: the correlation alone is a diffusion ------------------------------------------------------------
 
 # E ρ, E ρ², E arccos ρ from ρ_0 = 0.3, by Crank–Nicolson for the backward equation of y = log tan(θ/2) on 6001 points
@@ -327,11 +382,24 @@ PROBLEMS: tuple[Problem, ...] = (
     *LINEAR_SECOND_MOMENTS,
     *LINEAR_DETERMINANT,
     *LINEAR_ANGLE,
+    *RELU_ONE_INPUT,
     *SHAPED_RELU_CORRELATION.values(),
     *LOGISTIC_TANH,
     *EXPLOSION,
     *ONE_LAYER_DRIFT,
 )
+
+# Oracles as the literature's exactly solved cases are usually listed, and the cases here that belong to each.
+ORACLES = {
+    "O1 linear network, one input": LINEAR_ONE_INPUT,
+    "O2 ReLU network, one input": RELU_ONE_INPUT,
+    "O3 linear network, two inputs": LINEAR_SECOND_MOMENTS,
+    "O4 determinant": LINEAR_DETERMINANT,
+    "O5 angle martingale": LINEAR_ANGLE,
+    "O6 shaped-ReLU correlation": tuple(SHAPED_RELU_CORRELATION.values()),
+    "O7 explosion probability": EXPLOSION,
+    "O8 logistic equation": LOGISTIC_TANH,
+}
 BY_SLUG = {p.slug: p for p in PROBLEMS}
 assert len(BY_SLUG) == len(PROBLEMS)
 
@@ -351,6 +419,14 @@ QUOTED_DIGITS = {
     ("linear-determinant-n50-d50", "logdet"): -3.1384602060,
     ("linear-determinant-n50-d50", "var logdet"): 4.1235652709,
     ("linear-angle-limit", "angle"): 1.2661036728,
+    ("relu-one-input-n10-d5", "log alive"): -1.5373050535,
+    ("relu-one-input-n10-d5", "var log alive"): 4.3336712651,
+    ("relu-one-input-n10-d5", "P(dead)"): 0.0048732851,
+    ("relu-one-input-n10-d5", "V^2"): 7.59375,
+    ("relu-one-input-n100-d100", "log alive"): -2.5420885623,
+    ("relu-one-input-n100-d100", "var log alive"): 5.1939992149,
+    ("relu-one-input-n100-d100", "V^2"): 131.501258,
+    ("shaped-relu-one-input-n150-d150", "V^2"): 7.4495800917,
 }
 
 

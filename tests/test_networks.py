@@ -82,19 +82,17 @@ def test_the_angle_of_a_linear_network_with_weights_is_a_martingale() -> None:
 @pytest.mark.parametrize("method", ["law", "weights"])
 def test_unshaped_relu_networks_die_with_their_exact_probability(method: str) -> None:
     # A layer dies when none of its n neurons is active: P = 1 - (1 - 2⁻ⁿ)^d.
-    n, d, draws = 10, 5, 25_000
-    V = last(LeakyReLU(0.0), np.eye(1), width=n, depth=d, draws=draws, method=method, key=7)[:, 0, 0]
-    dead = 1 - (1 - 2.0**-n) ** d
-    assert dead == pytest.approx(0.0048732851, abs=1e-10)
+    problem, draws = problems.BY_SLUG["relu-one-input-n10-d5"], 25_000
+    V = last(problem.activation, np.eye(1), width=10, depth=5, draws=draws, method=method, key=7)[:, 0, 0]
+    dead = problem.exact["P(dead)"]
     assert abs(np.mean(V == 0) - dead) < 4 * math.sqrt(dead / draws)
     logs = np.log(V[V > 0])
     for (value, se), exact in (
-        (problems.estimate(logs), -1.5373050535),
-        (problems.variance_estimate(logs), 4.3336712651),
+        (problems.estimate(logs), problem.exact["log alive"]),
+        (problems.variance_estimate(logs), problem.exact["var log alive"]),
+        (problems.estimate(V**2), problem.exact["V^2"]),
     ):
         assert abs(value - exact) < 4 * se
-    value, se = problems.estimate(V**2)
-    assert abs(value - (1 + 5 / n) ** d) < 4 * se
 
 
 @pytest.mark.parametrize("activation", [ShapedReLU(0.0, -1.0), LeakyReLU(0.2), ShapedReLU(0.7, 0.4)], ids=repr)

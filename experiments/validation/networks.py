@@ -187,7 +187,7 @@ def table(scale: int) -> list[str]:
     lines = [
         "## Networks and limit side by side",
         "",
-        f"Limit: {paths} paths, default steps. Networks: {draws} draws at the quoted width and at twice that. *z limit* "
+        f"Limit: {paths} paths, default steps. Networks: {draws} draws at the quoted width and twice that. *z limit* "
         "compares the wider networks with the limit; *z quoted* compares the narrower ones with networks simulated "
         "independently at that width, and the limit with the independent SDE value in the last column. The slope is of "
         "(network - limit) in 1/n.",
