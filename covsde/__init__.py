@@ -20,5 +20,9 @@ from covsde.solvers import Strang as Strang
 from covsde.solvers import WishartStep as WishartStep
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
+from covsde.unshaped import first_order_chain as first_order_chain
+from covsde.unshaped import sample_unshaped_networks as sample_unshaped_networks
+from covsde.unshaped import simulate_unshaped as simulate_unshaped
+from covsde.unshaped_ensemble import UnshapedEnsemble as UnshapedEnsemble
 
 __version__ = "0.1.0"
