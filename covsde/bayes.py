@@ -200,9 +200,7 @@ def _data(
     if not integers or chosen.size != y.shape[0] or np.unique(chosen).size != chosen.size:
         raise ValueError(f"observed must be P = {y.shape[0]} different indices, one per target, got {observed!r}.")
     if chosen.min() < 0 or chosen.max() >= m:
-        raise ValueError(
-            f"observed and targets must refer to the m = {m} inputs of the covariance, got {chosen.tolist()}."
-        )
+        raise ValueError(f"observed must be indices of the m = {m} inputs of the covariance, got {chosen.tolist()}.")
     noise = finite_number("noise_variance", noise_variance)
     if noise <= 0:
         raise ValueError(f"noise_variance must be positive, got {noise}: take it small for interpolation.")

@@ -183,7 +183,7 @@ def network_output_density(
 def meijer_output_density(
     activation: Any, widths: Sequence[int], f: Any, variance: float = 1.0, digits: int = 15
 ) -> NDArray[np.float64]:
-    """The density of `network_output_density` through mpmath's Meijer G function, in any precision; small networks only.
+    """The same density through mpmath's Meijer G function, in any precision; small networks only.
 
     Args:
         activation: Identity or LeakyReLU(0).

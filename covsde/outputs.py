@@ -136,9 +136,9 @@ class OutputLaw:
     def kurtosis(self, i: int = 0) -> Estimate:
         """Kurtosis 3 E V²/(E V)² of the output on input `i`; 3 for a Gaussian.
 
-        It is dominated by rare paths: in the limit E V² rests on paths with log V near +3T or beyond, of which a sample may hold
-        none, and then the standard error is as wrong as the value. Where `limit_kurtosis` or `network_kurtosis`
-        applies, prefer it.
+        It is dominated by rare paths: in the limit of a linear network E V² rests on paths with log V near +3T, almost
+        three standard deviations out at T = 1. A sample may hold few, and then the standard error is as wrong as the
+        value. Where `limit_kurtosis` or `network_kurtosis` applies, prefer it.
 
         Returns:
             Kurtosis and standard error (delta method), each of shape ().

@@ -8,7 +8,7 @@ Source: Li, Nica (2023), arXiv 2310.12079; Li, Nica, Roy (2022), arXiv 2206.0276
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,13 @@ One = Callable[[PRNGKeyArray, int], Chunk]
 
 def simulate_unshaped(
     mlp: Any,
-    rho0: float | None = None,
+    rho0: Any = None,
     *,
     width: int | None = None,
     paths: int = 10_000,
     key: int | PRNGKeyArray = 0,
     steps: int | None = None,
-    save_at: Sequence[float | int] | None = None,
+    save_at: Any = None,
     solver: diffrax.AbstractSolver | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -109,13 +109,13 @@ def simulate_unshaped(
 
 def sample_unshaped_networks(
     mlp: Any,
-    rho0: float,
+    rho0: Any,
     *,
     width: int,
     draws: int = 2000,
     key: int | PRNGKeyArray = 1,
     depth: int | None = None,
-    save_at: Sequence[float | int] | None = None,
+    save_at: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
@@ -171,13 +171,13 @@ def sample_unshaped_networks(
 
 def first_order_chain(
     mlp: Any,
-    rho0: float,
+    rho0: Any,
     *,
     width: int,
     paths: int = 10_000,
     key: int | PRNGKeyArray = 0,
     depth: int | None = None,
-    save_at: Sequence[float | int] | None = None,
+    save_at: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
@@ -242,7 +242,7 @@ def _depth(mlp: MLP, width: Any, depth: Any) -> int:
     return mlp.depth(width) if depth is None else positive_int("depth", depth)
 
 
-def _layers(depth: int, save_at: Sequence[float | int] | None) -> tuple[tuple[int, ...], np.ndarray]:
+def _layers(depth: int, save_at: Any) -> tuple[tuple[int, ...], np.ndarray]:
     times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
     layers = tuple(sorted({round(float(t) * depth) for t in times}))
     return layers, np.asarray(layers) / depth
@@ -265,7 +265,7 @@ def _run(
     kind: str,
     mlp: MLP,
     layer: UnshapedReLU,
-    rho0: float | None,
+    rho0: Any,
     tau: np.ndarray,
     one: One,
     total: int,

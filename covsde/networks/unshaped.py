@@ -88,7 +88,7 @@ def sample_pairs_law(
         carry = (
             jnp.where(good, after, eps),
             jnp.where(good, moved, log_variance),
-            lived + good,
+            lived + good.astype(lived.dtype),
             jnp.where(fine, now, status),
         )
         return carry, jnp.stack(carry[:2])

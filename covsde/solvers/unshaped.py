@@ -170,7 +170,11 @@ def run_chain(
         eta = r * xi[0] + jnp.sqrt(jnp.maximum(1 - r * r, 0)) * xi[1]
         good = (valid == index) & (step > 0) & (step <= 2)
         change = -(M - 1) / (2 * width) + fluctuation * eta / math.sqrt(width)
-        carry = (jnp.where(good, step, eps), jnp.where(good, log_variance + change, log_variance), valid + good)
+        carry = (
+            jnp.where(good, step, eps),
+            jnp.where(good, log_variance + change, log_variance),
+            valid + good.astype(valid.dtype),
+        )
         return carry, jnp.stack(carry[:2])
 
     start = (jnp.broadcast_to(eps0, (paths,)), jnp.zeros((paths,), eps0.dtype), jnp.zeros((paths,), int))
