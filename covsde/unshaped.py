@@ -83,7 +83,7 @@ def simulate_unshaped(
     if steps is None:
         steps = 16 * max(1, math.ceil(T * max(1.0, float(layer.M) / 6) - 1e-9))
     steps = positive_int("steps", steps)
-    grid, every = time_grid(steps, save_at)
+    grid, every = time_grid(steps, None if save_at is None else np.ravel(save_at).tolist())
     tau = grid[::every]
     solver = LinearSplitting() if solver is None else solver
     sde = SingularSDE(float(layer.lam), float(layer.M), T)
@@ -243,7 +243,7 @@ def _depth(mlp: MLP, width: Any, depth: Any) -> int:
 
 
 def _layers(depth: int, save_at: Any) -> tuple[tuple[int, ...], np.ndarray]:
-    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
+    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else np.ravel(save_at).tolist())
     layers = tuple(sorted({round(float(t) * depth) for t in times}))
     return layers, np.asarray(layers) / depth
 

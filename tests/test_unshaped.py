@@ -1,8 +1,11 @@
 """Unshaped (leaky) ReLU: moments of a layer, the linear SDE of w, networks at ρ → 1, and the first-order chain."""
 
 import dataclasses
+import functools
+import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import diffrax
 import jax
@@ -21,6 +24,7 @@ RELU = cs.MLP(cs.LeakyReLU(0.0), 1.0)
 LEAKY = cs.MLP(cs.LeakyReLU(0.2), 0.5)
 SLOPES = [(1.0, 0.0), (1.0, 0.2), (1.0, -0.5), (2.0, 0.3)]
 K = math.sqrt(2) / (3 * math.pi)
+PATHS = 32_768  # one chunk, so that most tests share a compilation
 
 # From 10⁵ evaluations of the functional w_t = k ∫₀ᵗ exp(s + √2 B_s) ds: quantiles 5, 50, 95 of w; mean and variance of
 # log(q/q₀), q₀ = 9π²/2.
@@ -38,7 +42,7 @@ def angular_moment(theta: float, f: object, degree: int) -> float:
     edges = [0.0, *kinks, 2 * math.pi]
     total = sum(
         integrate.quad(lambda a: f(math.cos(a), math.cos(a - theta)), lo, hi, epsabs=1e-13)[0]  # type: ignore[operator]
-        for lo, hi in zip(edges, edges[1:], strict=False)
+        for lo, hi in itertools.pairwise(edges)
         if hi > lo
     )
     return radial * total / (2 * math.pi)
@@ -166,11 +170,11 @@ def test_w_of_the_limit_is_the_integral_of_an_exponential_brownian_motion() -> N
     B = np.cumsum(rng.standard_normal((steps, paths)) * math.sqrt(t / steps), axis=0)
     s = np.linspace(0, t, steps + 1)[:, None]
     w = K * integrate.trapezoid(np.exp(s + math.sqrt(2) * np.vstack([np.zeros(paths), B])), s, axis=0)
-    e = cs.simulate_unshaped(RELU, paths=20_000, save_at=[0, 1], key=2)
+    e = cs.simulate_unshaped(RELU, paths=PATHS, save_at=[0, 1], key=2)
     assert stats.ks_2samp(w, e.w[-1]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("steps", [1, 8])
+@pytest.mark.parametrize("steps", [1, 16])
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_the_mean_of_w_is_exact_at_every_step_size(steps: int, slope: float) -> None:
     # E w = w₀ e^{Mt/3} + λk (e^{Mt/3} - 1)/(M/3)
@@ -200,7 +204,7 @@ def test_the_log_variance_is_gaussian_with_rate_m_minus_1_and_covaries_with_q() 
     for mlp in (RELU, LEAKY):
         slope, T = mlp.activation.negative_slope, mlp.depth_to_width
         M = 6 * (1 + slope**4) / (1 + slope**2) ** 2
-        e = cs.simulate_unshaped(mlp, paths=50_000, steps=64, save_at=np.linspace(0, 1, 65), key=5)
+        e = cs.simulate_unshaped(mlp, paths=PATHS, steps=64, save_at=np.linspace(0, 1, 65), key=5)
         law = stats.norm(-(M - 1) / 2 * T, math.sqrt((M - 1) * T))
         assert stats.kstest(e.log_variance[-1], law.cdf).pvalue > 1e-3
         # The bracket over τ in [1/2, 1], where each step of log q is small.
@@ -219,56 +223,83 @@ def test_q_starts_from_its_limit_and_diffuses_as_predicted_at_small_times() -> N
 
 
 class GivenPath(diffrax.AbstractPath):
-    """Brownian increments from a table of values at multiples of 1/256."""
+    """Brownian motion from a table of its values at multiples of 1/64."""
 
     table: jax.Array
     t0: float = 0.0
     t1: float = 1.0
 
     def evaluate(self, t0: jax.Array, t1: jax.Array | None = None, left: bool = True) -> jax.Array:
-        first, last = (jnp.round(jnp.asarray(t) * 256).astype(int) for t in (t0, t1))
+        first, last = (jnp.round(jnp.asarray(t) * 64).astype(int) for t in (t0, t1))
         return self.table[last] - self.table[first]
 
 
-def test_the_splitting_has_weak_order_two_and_strong_order_one() -> None:
-    paths = 40_000
+@jax.jit
+def one_step(table: jax.Array, w: jax.Array, start: Any, end: Any) -> jax.Array:
     sde = jax.tree.map(jnp.asarray, SingularSDE(1.0, 6.0, 1.0))
-    steps = np.random.default_rng(7).standard_normal((256, 2, paths)) / 16
+    y = PairState(w, jnp.zeros_like(w))
+    terms = singular_terms(sde, GivenPath(table))
+    return LinearSplitting().step(terms, jnp.asarray(start), jnp.asarray(end), y, None, None, False)[0].w
+
+
+def test_the_splitting_has_weak_order_two() -> None:
+    # A step is affine in w; Gauss–Hermite over its increment gives its exact effect on E w and E w².
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    exact = K**2 * ((math.exp(6) - math.exp(2)) / 4 - math.expm1(6) / 6)
+    errors = []
+    for count in (4, 8, 16, 32):
+        h = 1 / count
+        table = jnp.stack([jnp.zeros((2, 60)), jnp.asarray(np.stack([nodes, 0 * nodes]) * math.sqrt(h))])
+        table = jnp.concatenate([table[:1], jnp.repeat(table[1:], 64, axis=0)])
+        rest = np.asarray(one_step(table, jnp.zeros(60), 0.0, h))
+        slope = np.asarray(one_step(table, jnp.ones(60), 0.0, h)) - rest
+        first = second = 0.0
+        for _ in range(count):
+            first, second = (
+                weights @ (slope * first + rest),
+                weights @ (slope**2 * second + 2 * slope * rest * first + rest**2),
+            )
+        assert first == pytest.approx(K / 2 * math.expm1(2), rel=1e-12)
+        errors.append(abs(second - exact))
+    orders = -np.diff(np.log2(errors))
+    np.testing.assert_allclose(orders[1:], 2, atol=0.05)
+
+
+def test_the_splitting_has_strong_order_one() -> None:
+    paths = 2000
+    steps = np.random.default_rng(7).standard_normal((64, 2, paths)) / 8
     table = jnp.asarray(np.concatenate([np.zeros((1, 2, paths)), np.cumsum(steps, axis=0)]))
-    terms, solver = singular_terms(sde, GivenPath(table)), LinearSplitting()
-
-    @jax.jit
-    def final(grid: jax.Array) -> jax.Array:
-        def step(y: PairState, ends: tuple[jax.Array, jax.Array]) -> tuple[PairState, None]:
-            return solver.step(terms, *ends, y, None, None, False)[0], None
-
-        start = PairState(jnp.zeros(paths), jnp.zeros(paths))
-        return jnp.log(jax.lax.scan(step, start, (grid[:-1], grid[1:]))[0].w)
-
-    counts = np.array([4, 8, 16])
-    reference = final(jnp.linspace(0, 1, 257))
-    gaps = [np.asarray(final(jnp.linspace(0, 1, int(n) + 1)) - reference) for n in counts]
-    strong = [np.sqrt(np.mean(g**2)) for g in gaps]
-    weak = [abs(np.mean(g)) for g in gaps]
-    assert weak[-1] > 8 * gaps[-1].std() / math.sqrt(paths)
-    assert np.polyfit(np.log(counts), np.log(strong), 1)[0] == pytest.approx(-1, abs=0.15)
-    assert np.polyfit(np.log(counts), np.log(weak), 1)[0] == pytest.approx(-2, abs=0.25)
+    # One Brownian motion for all step sizes.
+    ends = []
+    for count in (4, 8, 16, 32, 64):
+        w = jnp.zeros(paths)
+        for k in range(count):
+            w = one_step(table, w, k / count, (k + 1) / count)
+        ends.append(np.log(np.asarray(w)))
+    gaps = [np.sqrt(np.mean((a - b) ** 2)) for a, b in itertools.pairwise(ends)]
+    np.testing.assert_allclose(-np.diff(np.log2(gaps)), 1, atol=0.15)
 
 
 def test_plain_euler_from_diffrax_solves_the_same_equation() -> None:
     e = cs.simulate_unshaped(RELU, paths=20_000, save_at=[0, 1], steps=200, solver=diffrax.Euler(), key=8)
-    f = cs.simulate_unshaped(RELU, paths=20_000, save_at=[0, 1], key=9)
+    f = cs.simulate_unshaped(RELU, paths=PATHS, save_at=[0, 1], key=9)
     assert stats.ks_2samp(e.w[-1], f.w[-1]).pvalue > 1e-3
 
 
 # --- networks ------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def layer_of(plus: float, minus: float) -> Any:
+    return jax.jit(lambda eps, g: pair_layer(eps, g, plus, minus))
+
+
 @pytest.mark.parametrize("slopes", [(1.0, 0.0), (1.0, 0.2)])
 @pytest.mark.parametrize("eps", [1e-12, 1e-3, 0.7, 1.8])
 def test_a_layer_computes_the_new_angle_to_relative_precision(slopes: tuple[float, float], eps: float) -> None:
     g = np.random.default_rng(1).standard_normal((2, 5, 12))
-    after, _, _, _ = pair_layer(jnp.full(5, eps), jnp.asarray(g), *slopes)
+    after, _, _, _ = layer_of(*slopes)(jnp.full(5, eps), jnp.asarray(g))
     with mp.workdps(50):
         e = mp.mpf(eps)
         for draw in range(5):
@@ -283,9 +314,9 @@ def test_a_layer_computes_the_new_angle_to_relative_precision(slopes: tuple[floa
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_pairs_have_the_law_of_the_gram_process(slope: float) -> None:
     mlp = cs.MLP(cs.LeakyReLU(slope), 0.5)
-    pairs = cs.sample_unshaped_networks(mlp, -0.4, width=20, draws=10_000, save_at=[0, 0.2, 1], key=1)
+    pairs = cs.sample_unshaped_networks(mlp, -0.4, width=20, draws=5000, save_at=[0, 0.2, 1], key=1)
     V0 = np.array([[1.0, -0.4], [-0.4, 1.0]])
-    grams = cs.sample_networks(mlp, V0, width=20, draws=10_000, save_at=[0, 0.2, 1], key=2)
+    grams = cs.sample_networks(mlp, V0, width=20, draws=5000, save_at=[0, 0.2, 1], key=2)
     np.testing.assert_array_equal(pairs.tau, grams.tau)
     for k in (1, 2):
         fine = grams.V[k, :, 0, 0] > 0
@@ -308,9 +339,9 @@ def test_almost_parallel_inputs_contract_at_a_rate_that_does_not_depend_on_how_c
     changes = []
     for eps in (1e-12, 1e-20):
         state = jnp.full(50, eps)
-        for layer in range(10):
-            g = jax.random.normal(jax.random.fold_in(key, layer), (2, 50, 20))
-            state, _, dead, parallel = pair_layer(state, g, 1.0, 0.0)
+        for index in range(10):
+            g = jax.random.normal(jax.random.fold_in(key, index), (2, 50, 20))
+            state, _, dead, parallel = layer_of(1.0, 0.0)(state, g)
             assert not bool(jnp.any(dead | parallel))
         changes.append(np.asarray(state) / eps)
     np.testing.assert_allclose(changes[0], changes[1], rtol=1e-4)
@@ -334,7 +365,7 @@ def test_one_layer_dies_or_makes_inputs_parallel_with_the_exact_probabilities() 
 
 
 def test_dead_networks_are_counted_over_depth() -> None:
-    n, d, draws = 6, 8, 40_000
+    n, d, draws = 6, 8, 20_000
     # Antiparallel inputs: in the first layer either may die; afterwards the first input alone has the known law.
     e = cs.sample_unshaped_networks(RELU, 0.5, width=n, depth=d, draws=draws, key=6)
     alone = 1 - (1 - 2.0**-n) ** d
@@ -350,7 +381,7 @@ def test_networks_approach_the_limit_in_w(slope: float) -> None:
     sde = SingularSDE((1 - slope) ** 2 / (1 + slope**2), 6 * (1 + slope**4) / (1 + slope**2) ** 2, 0.25)
     t = jnp.asarray(0.25)
     plain, started = [], []
-    for n, draws in ((50, 8000), (200, 3000)):
+    for n, draws in ((50, 4000), (200, 1200)):
         e = cs.sample_unshaped_networks(mlp, 0.3, width=n, draws=draws, save_at=[0, 1], key=n)
         value, se = e.mean(e.w)
         plain.append(value[-1] - float(sde.mean(t)))
@@ -364,7 +395,7 @@ def test_networks_approach_the_limit_in_w(slope: float) -> None:
 def test_networks_have_the_bracket_of_log_q_and_log_variance() -> None:
     n = 100
     e = cs.sample_unshaped_networks(
-        cs.MLP(cs.LeakyReLU(), 0.5), 0.3, width=n, draws=3000, save_at=np.linspace(0, 1, n // 2 + 1), key=7
+        cs.MLP(cs.LeakyReLU(), 0.5), 0.3, width=n, draws=2000, save_at=np.linspace(0, 1, n // 2 + 1), key=7
     )
     late = slice(n // 4, None)
     dq, dV = np.diff(e.log_q[late], axis=0), np.diff(e.log_variance[late], axis=0)
@@ -432,10 +463,10 @@ def test_the_chain_follows_networks_where_the_width_is_large() -> None:
 
 
 def test_results_do_not_depend_on_how_many_paths_are_asked_for() -> None:
+    a = cs.simulate_unshaped(RELU, paths=PATHS + 50, save_at=[0, 1], key=5)
+    b = cs.simulate_unshaped(RELU, paths=PATHS + 300, save_at=[0, 1], key=5)
+    np.testing.assert_array_equal(a.w, b.w[:, : PATHS + 50])
     settings = {"chunk": 100, "save_at": [0, 1], "key": 5}
-    a = cs.simulate_unshaped(RELU, paths=250, **settings)
-    b = cs.simulate_unshaped(RELU, paths=300, **settings)
-    np.testing.assert_array_equal(a.w, b.w[:, :250])
     c = cs.sample_unshaped_networks(RELU, 0.3, width=10, draws=250, **settings)
     d = cs.sample_unshaped_networks(RELU, 0.3, width=10, draws=300, **settings)
     np.testing.assert_array_equal(c.w, d.w[:, :250])
@@ -451,6 +482,12 @@ def test_saved_ensembles_read_back(tmp_path: Path) -> None:
     assert repr(back).startswith("UnshapedEnsemble(chain, 50 paths, 11 times, ")
     with pytest.raises(ValueError, match="is not an ensemble"):
         cs.Ensemble.load(tmp_path / "e.npz")
+
+
+def two_paths() -> cs.UnshapedEnsemble:
+    return cs.UnshapedEnsemble(
+        np.array([0.0, 1.0]), np.ones((2, 2)), np.ones((2, 2)), np.zeros(2), np.ones(2), {"clock": 1.0}
+    )
 
 
 def test_shaped_simulation_refuses_and_points_here() -> None:
@@ -470,7 +507,7 @@ def test_shaped_simulation_refuses_and_points_here() -> None:
         (lambda: cs.sample_unshaped_networks(RELU, 1.5, width=10), ValueError, "rho0 must be a correlation"),
         (lambda: cs.sample_unshaped_networks(RELU, 0.5, width=0), ValueError, "width must be an integer"),
         (lambda: cs.first_order_chain(RELU, 0.5, width=10, save_at=[2.0]), ValueError, "save_at must hold"),
-        (lambda: cs.simulate_unshaped(RELU, paths=4).one_minus_rho, ValueError, "needs a width"),
+        (lambda: two_paths().one_minus_rho, ValueError, "needs a width"),
     ],
 )
 def test_bad_arguments_are_named(call: object, kind: type[Exception], message: str) -> None:
@@ -479,8 +516,8 @@ def test_bad_arguments_are_named(call: object, kind: type[Exception], message: s
 
 
 def test_an_ensemble_refuses_values_after_the_stop() -> None:
-    e = cs.simulate_unshaped(RELU, paths=4, save_at=[0, 1])
+    e = two_paths()
     with pytest.raises(ValueError, match="finite after"):
-        dataclasses.replace(e, status=np.full(4, cs.PathStatus.DEAD), stop_tau=np.full(4, 0.5))
+        dataclasses.replace(e, status=np.full(2, cs.PathStatus.DEAD), stop_tau=np.full(2, 0.5))
     with pytest.raises(ValueError, match="values must have shape"):
         e.mean(e.w[0])
