@@ -485,7 +485,8 @@ def test_saved_ensembles_read_back(tmp_path: Path) -> None:
 
 
 def two_paths() -> cs.UnshapedEnsemble:
-    return cs.UnshapedEnsemble(
+    tau, ones = np.array([0.0, 1.0]), np.ones((2, 2))
+    return cs.UnshapedEnsemble(tau, ones, ones, np.zeros(2), np.ones(2), {"clock": 1.0})
         np.array([0.0, 1.0]), np.ones((2, 2)), np.ones((2, 2)), np.zeros(2), np.ones(2), {"clock": 1.0}
     )
 
