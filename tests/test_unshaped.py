@@ -487,8 +487,6 @@ def test_saved_ensembles_read_back(tmp_path: Path) -> None:
 def two_paths() -> cs.UnshapedEnsemble:
     tau, ones = np.array([0.0, 1.0]), np.ones((2, 2))
     return cs.UnshapedEnsemble(tau, ones, ones, np.zeros(2), np.ones(2), {"clock": 1.0})
-        np.array([0.0, 1.0]), np.ones((2, 2)), np.ones((2, 2)), np.zeros(2), np.ones(2), {"clock": 1.0}
-    )
 
 
 def test_shaped_simulation_refuses_and_points_here() -> None:
