@@ -18,7 +18,7 @@ LINEAR, RELU = cs.Identity(), cs.LeakyReLU(0.0)
 
 def moments(density: Any) -> tuple[float, float, float]:
     """∫ p, ∫ f² p and ∫ f⁴ p over the real line, on a grid of log f."""
-    x = np.linspace(-24, 9, 331)
+    x = np.linspace(-30, 9, 391)
     f = np.exp(x)
     p = 2 * density(f) * f
     return tuple(float(integrate.trapezoid(p * f**k, x)) for k in (0, 2, 4))  # type: ignore[return-value]
