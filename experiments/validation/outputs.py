@@ -53,8 +53,8 @@ def exact_section() -> list[str]:
 def mixture_section(scale: int) -> list[str]:
     lines = [
         "",
-        "Gaussian mixtures over ensembles against the exact densities: z-scores at the four points, and kurtosis, whose "
-        "standard error cannot be trusted where it rests on rare paths (ReLU here).",
+        "Gaussian mixtures over ensembles against the exact densities: z-scores at the four points, and kurtosis, "
+        "whose standard error cannot be trusted where it rests on rare paths (ReLU here).",
         "",
         "| ensemble | z at f = 1/4, 1/2, 1, 2 | kurtosis | exact |",
         "|---|---|---|---|",

@@ -34,8 +34,8 @@ def functional_section(paths: int) -> list[str]:
     lines = [
         "## Unshaped ReLU: the limit of w = 1/(n√(1-ρ))",
         "",
-        f"{paths} paths, {e.metadata['steps']} steps, w₀ = 0. Below each row the exact mean, and quantiles and log(q/q₀) "
-        "from 10⁵ evaluations of the exponential functional (last digits uncertain).",
+        f"{paths} paths, {e.metadata['steps']} steps, w₀ = 0. Below each row the exact mean, and quantiles and "
+        "log(q/q₀) from 10⁵ evaluations of the exponential functional (last digits uncertain).",
         "",
         "| t | E w | q05 of w | q50 | q95 | E log(q/q₀) | Var log q |",
         "|---|---|---|---|---|---|---|",
@@ -55,14 +55,14 @@ def functional_section(paths: int) -> list[str]:
 def order_section(paths: int) -> list[str]:
     lines = [
         "",
-        f"Order of the splitting: error of the 50 % quantile of w and of Var log q at t = 1, {paths} paths, against 64 "
+        f"Order of the splitting: error of the 50 % quantile of w and of Var log q at t = 1, {paths} paths, against 32 "
         "steps. E w is exact at every step size.",
         "",
         "| steps | E w - exact | q50 of w | Var log q |",
         "|---|---|---|---|",
     ]
     relu = cs.MLP(cs.LeakyReLU(0.0), 1.0)
-    for steps in (2, 4, 8, 16, 64):
+    for steps in (2, 4, 8, 32):
         e = cs.simulate_unshaped(relu, paths=paths, steps=steps, save_at=[0, 1], key=32)
         mean, median, variance = e.mean(e.w), e.quantile(e.w, 0.5), e.variance(e.log_q)
         row = [f"{mean.value[-1] - exact_mean(0, 1):+.4f} ± {mean.standard_error[-1]:.4f}"]
@@ -75,8 +75,8 @@ def network_section(scale: int) -> list[str]:
     lines = [
         "",
         "Networks (exact in law, two inputs with ρ₀ = 0.3), the first-order chain, and the limit started from "
-        "w₀ = 1/(n√(1-ρ₀)). What is left beyond w₀ is of order log(n)/n. The last column counts paths that stopped: dead "
-        "or parallel networks, chains that left [-1, 1].",
+        "w₀ = 1/(n√(1-ρ₀)). What is left beyond w₀ is of order log(n)/n. The last column counts paths that stopped: "
+        "dead or parallel networks, chains that left [-1, 1].",
         "",
         "| slope | t | paths | E w | q05 of w | q50 | q95 | stopped |",
         "|---|---|---|---|---|---|---|---|",
@@ -90,7 +90,7 @@ def network_section(scale: int) -> list[str]:
                 f"{cells(quantile.value[k], quantile.standard_error[k])} | {e.failures['total']} of {e.paths} |"
             )
 
-    for slope, sizes in ((0.0, ((200, 4000), (800, 500))), (0.2, ((200, 2000),))):
+    for slope, sizes in ((0.0, ((200, 3000), (800, 400))), (0.2, ((200, 1500),))):
         mlp = cs.MLP(cs.LeakyReLU(slope), 1.0)
         row(slope, "limit, w₀ = 0", cs.simulate_unshaped(mlp, paths=200_000 // scale, save_at=SAVE, key=33))
         for n, draws in sizes:
@@ -98,7 +98,7 @@ def network_section(scale: int) -> list[str]:
             row(slope, f"limit from w₀, n = {n}", limit)
             net = cs.sample_unshaped_networks(mlp, 0.3, width=n, draws=draws // scale, save_at=SAVE, key=35)
             row(slope, f"networks, n = {n}", net)
-            chain = cs.first_order_chain(mlp, 0.3, width=n, paths=20_000 // scale, save_at=SAVE, key=36)
+            chain = cs.first_order_chain(mlp, 0.3, width=n, paths=8192 // scale, save_at=SAVE, key=36)
             row(slope, f"chain, n = {n}", chain)
     return lines
 
@@ -113,7 +113,7 @@ def bracket_section(scale: int) -> list[str]:
         "|---|---|---|---|",
         "| limit | 8 | 5 | -4 |",
     ]
-    for n, draws in ((50, 8000), (200, 3000)):
+    for n, draws in ((50, 4000), (200, 2000)):
         layers = np.linspace(0, 1, n // 2 + 1)
         mlp = cs.MLP(cs.LeakyReLU(0.0), 0.5)
         e = cs.sample_unshaped_networks(mlp, 0.3, width=n, draws=draws // scale, save_at=layers, key=37)
@@ -133,7 +133,7 @@ def section(scale: int) -> list[str]:
         warnings.simplefilter("ignore", cs.FailedPathsWarning)  # the tables count them
         return [
             *functional_section(400_000 // scale),
-            *order_section(400_000 // scale),
+            *order_section(200_000 // scale),
             *network_section(scale),
             *bracket_section(scale),
         ]
