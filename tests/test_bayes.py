@@ -1,6 +1,7 @@
 """Bayesian regression with a random network as prior: importance weights and the first order in depth/width."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -47,9 +48,10 @@ def test_first_order_slopes_for_one_input_are_derivatives_of_the_exact_posterior
     np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize(
-    "activation", [cs.Identity(), cs.ShapedReLU(1.0, -1.0), cs.ShapedSmooth(jnp.tanh)], ids=["linear", "relu", "tanh"]
+    ("activation", "outputs"),
+    [(cs.Identity(), 1), (cs.ShapedReLU(1.0, -1.0), 1), (cs.ShapedSmooth(jnp.tanh), 2)],
+    ids=["linear", "relu", "tanh, two outputs"],
 )
 def test_first_order_slopes_are_the_generator_applied_to_the_likelihood(activation: Any, outputs: int) -> None:
     # Second directional derivatives by automatic differentiation; no formula of the posterior enters.
@@ -71,15 +73,19 @@ def test_first_order_slopes_are_the_generator_applied_to_the_likelihood(activati
 
     L, at = np.linalg.cholesky(V0), jnp.asarray(V0)
 
+    directions = []
+    for i in range(4):
+        for j in range(i + 1):
+            S = np.zeros((4, 4))
+            S[i, j] = S[j, i] = math.sqrt(2) if i == j else 1
+            directions.append(L @ S @ L.T)
+
     def generator(f: Any) -> np.ndarray:
-        total = np.asarray(jax.jvp(f, (at,), (jnp.asarray(b),))[1])
-        for i in range(4):
-            for j in range(i + 1):
-                S = np.zeros((4, 4))
-                S[i, j] = S[j, i] = math.sqrt(2) if i == j else 1
-                H = jnp.asarray(L @ S @ L.T)
-                total = total + 0.5 * np.asarray(jax.jvp(lambda V, H=H: jax.jvp(f, (V,), (H,))[1], (at,), (H,))[1])
-        return total
+        def second(H: jax.Array) -> jax.Array:
+            return jax.jvp(lambda V: jax.jvp(f, (V,), (H,))[1], (at,), (H,))[1]
+
+        first = jax.jvp(f, (at,), (jnp.asarray(b),))[1]
+        return np.asarray(first + 0.5 * jax.vmap(second)(jnp.asarray(directions)).sum(axis=0))
 
     F0 = float(F(at))
     slope = generator(F) / F0
@@ -99,11 +105,11 @@ def test_at_vanishing_noise_the_evidence_of_a_linear_network_depends_on_one_numb
     assert r.log_evidence_slope == pytest.approx(((Q - 4) ** 2 + 8 - 4 * Q) / 4, rel=1e-5)
 
 
-def test_the_posterior_of_a_shallow_network_follows_the_first_order() -> None:
+def test_the_posterior_of_one_wide_layer_follows_the_first_order() -> None:
     # Against simulation with a control variate: F(V_T)/F(V₀) - 1 minus its linear part, whose mean is 0 for b = 0.
     y, T = np.array([0.5, -1.0, 1.5, 0.3]), 0.01
     mlp = cs.MLP(cs.Identity(), T)
-    e = cs.simulate(mlp, V0, paths=32_768, steps=1, save_at=[0, 1], key=1)
+    e = cs.sample_networks(mlp, V0, width=100, depth=1, draws=32_768, chunk=4096, save_at=[0, 1], key=1)
     A = np.linalg.inv(V0 + NOISE * np.eye(4))
     u, dV = A @ y, e.V[-1] - V0
     C = e.V[-1] + NOISE * np.eye(4)
@@ -119,10 +125,14 @@ def test_the_posterior_of_a_shallow_network_follows_the_first_order() -> None:
 # --- importance weights --------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def one_input_limit() -> cs.Ensemble:
+    return cs.simulate(cs.MLP(cs.Identity(), 0.5), [[1.0]], paths=65_536, steps=1, save_at=[0, 1], key=2)
+
+
 def test_importance_weights_reproduce_the_exact_posterior_of_one_input() -> None:
     T, y = 0.5, 1.7
-    e = cs.simulate(cs.MLP(cs.Identity(), T), [[1.0]], paths=100_000, steps=1, save_at=[0, 1], key=2)
-    p = cs.posterior(e, [y], NOISE)
+    p = cs.posterior(one_input_limit(), [y], NOISE)
     estimates = (p.log_evidence, p.predictive_mean, p.kernel)
     for estimate, exact in zip(estimates, one_input(y, T), strict=True):
         assert abs(estimate.value.item() - exact) < 4 * estimate.standard_error.item()
@@ -139,8 +149,7 @@ def test_two_outputs_share_the_kernel() -> None:
     def F(v: np.ndarray) -> np.ndarray:
         return np.exp(-np.sum(y**2) / (2 * (v + NOISE))) / (2 * np.pi * (v + NOISE))
 
-    e = cs.simulate(cs.MLP(cs.Identity(), T), [[1.0]], paths=100_000, steps=1, save_at=[0, 1], key=3)
-    p = cs.posterior(e, y, NOISE)
+    p = cs.posterior(one_input_limit(), y, NOISE)
     assert abs(p.log_evidence.value - math.log(lognormal_mean(F, T))) < 4 * p.log_evidence.standard_error
     shrink = lognormal_mean(lambda v: F(v) * v / (v + NOISE), T) / lognormal_mean(F, T)
     assert p.predictive_mean.value.shape == (1, 2)
