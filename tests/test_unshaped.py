@@ -144,7 +144,7 @@ def test_moments_keep_their_relative_precision_as_the_inputs_become_parallel(
         )
     layer, e = UnshapedReLU(*slopes), jnp.asarray(eps)
     for value, reference in zip((layer.mean_defect(e), layer.mu(e), layer.sigma(e)), exact, strict=True):
-        assert float(value) == pytest.approx(float(reference), rel=1e-12)
+        assert float(value) == pytest.approx(float(reference), rel=1e-12, abs=0)
 
 
 # --- the limit -----------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_a_layer_computes_the_new_angle_to_relative_precision(slopes: tuple[floa
             f, h = ([slopes[0] * max(z, 0) + slopes[1] * min(z, 0) for z in v] for v in (x, y))
             dot = mp.fsum(a * b for a, b in zip(f, h, strict=True))
             rho = dot / mp.sqrt(mp.fsum(a * a for a in f) * mp.fsum(b * b for b in h))
-            assert float(after[draw]) == pytest.approx(float(1 - rho), rel=1e-12)
+            assert float(after[draw]) == pytest.approx(float(1 - rho), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
