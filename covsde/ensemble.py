@@ -1,33 +1,25 @@
 """The result of a simulation: an ensemble of covariance paths, and statistics with standard errors."""
 
-import json
 import os
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde._files import atomic_write
-from covsde.status import FailedPathsWarning, PathStatus
+from covsde import _statistics
+from covsde._npz import as_json, load_npz, save_npz
+from covsde._statistics import Estimate as Estimate
+from covsde._statistics import over_survivors, quantiles_of_all
+from covsde._statistics import quantiles as quantiles
+from covsde.status import PathStatus
 
 _FORMAT = 1
 _ARRAYS = ("tau", "V", "status", "stop_tau")
 
 MatrixStatistic = Callable[[Any], Any]
 """A statistic of the covariance: maps arrays (..., m, m) to arrays (...)."""
-
-
-class Estimate(NamedTuple):
-    """A Monte Carlo estimate and its standard error, both of the same shape."""
-
-    value: NDArray[np.float64]
-    standard_error: NDArray[np.float64]
 
 
 def correlation(V: NDArray[Any], i: int, j: int) -> NDArray[np.float64]:
@@ -77,29 +69,6 @@ def log_variance(V: NDArray[Any], i: int) -> NDArray[np.float64]:
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.log(V[..., i, i].astype(np.float64))
-
-
-def quantiles(values: NDArray[np.float64], q: float | NDArray[np.float64]) -> Estimate:
-    """Return quantiles of samples over their second axis, leaving out NaN and ordering infinities.
-
-    Args:
-        values: Samples, shape (times, paths, ...).
-        q: Probability in (0, 1), or a one-dimensional array of them.
-
-    Returns:
-        Quantile and standard error as in `Ensemble.quantile`, each (times, ...) or (times, len(q), ...).
-    """
-    probabilities = np.asarray(q, dtype=np.float64)
-    times, paths, *trailing = values.shape
-    ordered = np.sort(values.reshape(times, paths, -1), axis=1)  # NaN sorts last
-    counts = paths - np.isnan(ordered).sum(axis=1)
-    value = np.empty((times, probabilities.size, ordered.shape[2]))
-    error = np.empty_like(value)
-    for k, t, s in np.ndindex(*value.shape):
-        x = ordered[k, : counts[k, s], s]
-        value[k, t, s], error[k, t, s] = _quantile(x, float(probabilities.flat[t]))
-    shape = (times, *probabilities.shape, *trailing)
-    return Estimate(value.reshape(shape), error.reshape(shape))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,7 +126,7 @@ class Ensemble:
         object.__setattr__(self, "V", V)
         object.__setattr__(self, "status", status.astype(np.int8))
         object.__setattr__(self, "stop_tau", stop_tau)
-        object.__setattr__(self, "metadata", _as_json(self.metadata))
+        object.__setattr__(self, "metadata", as_json(self.metadata))
         # A finite value after the stop would enter quantiles as if the path were still valid.
         if np.any(np.isfinite(V[~self.alive])):
             raise ValueError(
@@ -191,13 +160,12 @@ class Ensemble:
     @property
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        counts = {s.name: int(np.sum(self.status == s)) for s in PathStatus if s != PathStatus.FINE}
-        return {k: n for k, n in counts.items() if n > 0} | {"total": sum(counts.values())}
+        return _statistics.failures(self.status)
 
     @property
     def alive(self) -> NDArray[np.bool_]:
         """Whether each path is still valid at each saved time, shape (times, paths)."""
-        return np.asarray((self.status == PathStatus.FINE) | (self.stop_tau >= self.tau[:, None]))
+        return _statistics.alive(self.status, self.stop_tau, self.tau)
 
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
@@ -259,7 +227,7 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the mean is conditional on survival.
         """
-        return self._over_survivors(f, _mean, "mean")
+        return over_survivors(self._evaluate(f), self.alive, self.tau, _statistics.mean, "mean")
 
     def variance(self, f: MatrixStatistic) -> Estimate:
         """Estimate the variance of a statistic over the paths that are still valid at each saved time.
@@ -276,7 +244,7 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the variance is conditional on survival.
         """
-        return self._over_survivors(f, _variance, "variance")
+        return over_survivors(self._evaluate(f), self.alive, self.tau, _statistics.variance, "variance")
 
     def quantile(self, f: MatrixStatistic, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
         """Estimate quantiles of a statistic over all paths, exploded ones included.
@@ -301,20 +269,7 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If values were NaN and therefore left out.
         """
-        probabilities = np.asarray(q, dtype=np.float64)
-        if probabilities.ndim > 1 or not np.all((probabilities > 0) & (probabilities < 1)):
-            raise ValueError("q must be a probability strictly between 0 and 1, or a sequence of them.")
-        values = self._evaluate(f)
-        missing = np.isnan(values).reshape(*values.shape[:2], -1).any(-1).sum(1)
-        if missing.max() > 0:
-            k = int(missing.argmax())
-            warnings.warn(
-                f"{missing[k]} of {self.paths} paths have no value (NaN) at layer time τ={self.tau[k]:.4g}: "
-                "the quantile leaves them out.",
-                FailedPathsWarning,
-                stacklevel=2,
-            )
-        return quantiles(values, probabilities)
+        return quantiles_of_all(self._evaluate(f), q, self.tau)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble to a compressed `.npz` file without pickles.
@@ -326,15 +281,7 @@ class Ensemble:
             ValueError: If `path` does not end in ".npz".
             OSError: If the directory does not exist or is not writable.
         """
-        if Path(path).suffix != ".npz":
-            raise ValueError(f"path must end in '.npz', got {os.fspath(path)!r}.")
-        with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                format=np.array(_FORMAT),
-                metadata=np.array(json.dumps(self.metadata)),
-                **{name: getattr(self, name) for name in _ARRAYS},
-            )
+        save_npz(path, {name: getattr(self, name) for name in _ARRAYS}, self.metadata, _FORMAT)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Ensemble":
@@ -350,54 +297,8 @@ class Ensemble:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged, is not an ensemble, or comes from a newer version.
         """
-        name = os.fspath(path)
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"path: there is no file {name!r}; give a file written by Ensemble.save.")
-        try:
-            # Opened here because np.load leaves a damaged file open.
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                content = {key: file[key] for key in file.files}
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            AttributeError,
-            TypeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as e:
-            raise ValueError(
-                f"path: {name!r} is damaged or not a .npz file; give a file written by Ensemble.save."
-            ) from e
-        missing = {"format", "metadata", *_ARRAYS} - set(content)
-        if missing:
-            raise ValueError(
-                f"path: {name!r} is not an ensemble (it lacks {', '.join(sorted(missing))}); give a file "
-                "written by Ensemble.save."
-            )
-        if int(content["format"]) > _FORMAT:
-            raise ValueError(
-                f"path: {name!r} has format {int(content['format'])}, this version reads up to {_FORMAT}; "
-                "upgrade covsde."
-            )
-        return cls(**{key: content[key] for key in _ARRAYS}, metadata=json.loads(str(content["metadata"])))
-
-    def _over_survivors(
-        self, f: MatrixStatistic, reduce: Callable[[NDArray[np.float64]], Estimate], name: str
-    ) -> Estimate:
-        values = self._evaluate(f)
-        alive = self.alive
-        if not alive.all():
-            stopped = int(np.sum(~alive[-1]))
-            warnings.warn(
-                f"{stopped} of {self.paths} paths had stopped by layer time τ={self.tau[-1]:.4g}: the {name} "
-                "is over survivors; use quantile, which orders exploded paths at +infinity.",
-                FailedPathsWarning,
-                stacklevel=3,
-            )
-        with np.errstate(invalid="ignore", over="ignore"):
-            estimates = [reduce(values[k, alive[k]]) for k in range(self.tau.size)]
-        return Estimate(np.stack([e.value for e in estimates]), np.stack([e.standard_error for e in estimates]))
+        arrays, metadata = load_npz(path, _ARRAYS, _FORMAT, "Ensemble.save", "an ensemble")
+        return cls(**arrays, metadata=metadata)
 
     def _evaluate(self, f: MatrixStatistic) -> NDArray[np.float64]:
         """Return the statistic on every path, shape (times, paths, ...)."""
@@ -429,58 +330,3 @@ class Ensemble:
                 "f must map arrays (..., m, m) to (...) (use V[..., 0, 1]), or one matrix (m, m) to a number "
                 f"with jax.numpy; as neither could it be evaluated ({type(e).__name__})."
             ) from e
-
-
-def _mean(x: NDArray[np.float64]) -> Estimate:
-    n = x.shape[0]
-    nothing = np.full(x.shape[1:], np.nan)
-    return Estimate(
-        x.mean(axis=0) if n > 0 else nothing,
-        x.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else nothing,
-    )
-
-
-def _variance(x: NDArray[np.float64]) -> Estimate:
-    n = x.shape[0]
-    if n < 2:
-        nothing = np.full(x.shape[1:], np.nan)
-        return Estimate(nothing, nothing)
-    variance = x.var(axis=0, ddof=1)
-    fourth = np.mean((x - x.mean(axis=0)) ** 4, axis=0)
-    # Var(s²) = (μ₄ - σ⁴(n-3)/(n-1))/n exactly, for i.i.d. samples
-    return Estimate(variance, np.sqrt(np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n))
-
-
-def _order_statistic(x: NDArray[np.float64], q: float) -> float:
-    """Return the quantile of sorted `x` by linear interpolation that is defined for infinite entries."""
-    position = q * (x.size - 1)
-    low = int(position)
-    weight = position - low
-    if weight == 0 or x[low] == x[low + 1] or np.isneginf(x[low]):
-        return float(x[low])
-    return float(x[low] + weight * (x[low + 1] - x[low]))
-
-
-def _quantile(x: NDArray[np.float64], q: float) -> tuple[float, float]:
-    if x.size == 0:
-        return np.nan, np.nan
-    spread = np.sqrt(q * (1 - q) / x.size)
-    value = _order_statistic(x, q)
-    if q - spread < 0 or q + spread > 1 or not np.isfinite(value):
-        return value, np.nan
-    return value, (_order_statistic(x, q + spread) - _order_statistic(x, q - spread)) / 2
-
-
-def _as_json(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata as it will read back from a file, so that saving cannot fail after a long run."""
-
-    def convert(x: Any) -> Any:
-        if isinstance(x, np.generic | np.ndarray):
-            return x.tolist()
-        raise TypeError(f"{type(x).__name__}")
-
-    try:
-        result: dict[str, Any] = json.loads(json.dumps(metadata, default=convert))
-    except (TypeError, ValueError) as e:
-        raise TypeError(f"metadata must be expressible as JSON ({e}); use str() on the offending value.") from e
-    return result

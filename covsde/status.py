@@ -10,6 +10,8 @@ class PathStatus(enum.IntEnum):
     EXPLODED = 1
     LOST_PSD = 2
     NOT_FINITE = 3
+    DEAD = 4  # a layer without an active neuron: its output is 0 from there on
+    PARALLEL = 5  # the two inputs became exactly parallel
 
 
 class FailedPathsWarning(UserWarning):

@@ -11,7 +11,7 @@ from pathlib import Path
 from covsde._files import atomic_write
 from covsde.simulate import versions
 
-SECTIONS = ("initialization", "networks")
+SECTIONS = ("initialization", "networks", "unshaped", "outputs")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems_outputs
 from scipy.special import digamma, gammainc, gammaln, polygamma
 
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU, ShapedSmooth
@@ -349,6 +350,31 @@ EXPLOSION_DIGITS = {
 }
 
 
+# --- unshaped ReLU: w = t/√q is a functional of one Brownian motion -------------------------------------------------
+
+
+def _unshaped(t: float, quantiles: tuple[float, float, float], log_mean: float, log_variance: float) -> Problem:
+    k = math.sqrt(2) / (3 * math.pi)
+    names = ("w q5", "w q50", "w q95", "log(q/q0)", "var log(q/q0)", "w")
+    values = (*quantiles, log_mean, log_variance, k / 2 * math.expm1(2 * t))
+    return Problem(
+        f"unshaped-relu-w-t{t:g}",
+        LeakyReLU(0.0),
+        t,
+        PAIR,
+        dict(zip(names, values, strict=True)),
+        tags=frozenset({"limit", "unshaped"}),
+        source="w_t = k ∫₀ᵗ exp(s + √2 B_s) ds, 10⁵ evaluations; E w in closed form",
+    )
+
+
+UNSHAPED_W = (
+    _unshaped(0.25, (0.0229, 0.0437, 0.0912), -0.337, 0.707),
+    _unshaped(0.5, (0.0406, 0.1021, 0.3054), -0.679, 1.500),
+    _unshaped(1.0, (0.0743, 0.2835, 1.495), -1.392, 3.341),
+)
+
+
 # --- one layer: the drift itself ----------------------------------------------------------------------------------
 
 DRIFT_GRAM = ((2.0, -0.5), (-0.5, 0.5))
@@ -386,6 +412,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *SHAPED_RELU_CORRELATION.values(),
     *LOGISTIC_TANH,
     *EXPLOSION,
+    *UNSHAPED_W,
     *ONE_LAYER_DRIFT,
 )
 
@@ -399,6 +426,8 @@ ORACLES = {
     "O6 shaped-ReLU correlation": tuple(SHAPED_RELU_CORRELATION.values()),
     "O7 explosion probability": EXPLOSION,
     "O8 logistic equation": LOGISTIC_TANH,
+    "O9 unshaped ReLU": UNSHAPED_W,
+    "O10 output density": (*problems_outputs.FINITE, *problems_outputs.LIMIT),
 }
 BY_SLUG = {p.slug: p for p in PROBLEMS}
 assert len(BY_SLUG) == len(PROBLEMS)

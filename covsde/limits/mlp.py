@@ -319,8 +319,9 @@ def drift_of(activation: AbstractActivation) -> AbstractDrift:
         TypeError: for an activation whose Gram process has no limit of this form.
     """
     raise TypeError(
-        f"activation={type(activation).__name__} is not shaped, so its covariance has no regular SDE limit: "
-        "use ShapedReLU or ShapedSmooth for the limit, or sample_networks for the network itself."
+        f"activation={type(activation).__name__} is not shaped, so its covariance has no regular SDE limit: use "
+        "ShapedReLU or ShapedSmooth for the limit, simulate_unshaped for two inputs through LeakyReLU, or "
+        "sample_networks for the network itself."
     )
 
 
