@@ -1,10 +1,14 @@
 """Rewrite docs/validation.md: every number of the package that can be checked, checked.
 
 python experiments/validate.py [--quick] [--only initialization networks …] [--out docs/validation.md]
+
+With --only, the other sections of the page stay as they are; each says when and with what it was computed.
 """
 
 import argparse
+import datetime
 import importlib
+import re
 import time
 from pathlib import Path
 
@@ -12,26 +16,42 @@ from covsde._files import atomic_write
 from covsde.simulate import versions
 
 SECTIONS = ("initialization", "networks", "unshaped", "outputs")
+_MARK = re.compile(r"<!-- section (\w+) -->\n")
+
+
+def read_sections(page: Path) -> dict[str, str]:
+    """The sections of an existing page by name."""
+    if not page.exists():
+        return {}
+    pieces = _MARK.split(page.read_text())
+    return {name: text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
 def main() -> None:
-    """Run every section and write the page."""
+    """Run the sections asked for and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="docs/validation.md")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="some sections only")
     options = parser.parse_args()
-    began = time.perf_counter()
-    page = ["# Validation", "", "Rewritten by `make validate`; nothing here is typed by hand.", ""]
-    page.append("Versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()) + ".")
+    out = Path(options.out)
     for name in options.only:
         start = time.perf_counter()
-        page += ["", *importlib.import_module(f"validation.{name}").section(10 if options.quick else 1)]
-        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    page += ["", f"Computed in {time.perf_counter() - began:.0f} s."]
-    with atomic_write(Path(options.out)) as temporary:
-        Path(temporary).write_text("\n".join(page) + "\n")
-    print(f"wrote {options.out}")
+        lines = importlib.import_module(f"validation.{name}").section(10 if options.quick else 1)
+        seconds = time.perf_counter() - start
+        made = ", ".join(f"{k} {v}" for k, v in versions().items())
+        size = ", a tenth of the samples" if options.quick else ""
+        footer = f"*Computed {datetime.date.today()} in {seconds:.0f} s{size}: {made}.*"
+        # Read just before writing, so that sections may be computed side by side.
+        sections = read_sections(out) | {name: "\n".join([*lines, "", footer])}
+        page = ["# Validation", "", "Rewritten by `make validate`; nothing here is typed by hand.", ""]
+        for known in SECTIONS:
+            if known in sections:
+                page += [f"<!-- section {known} -->", "", sections[known], ""]
+        with atomic_write(out) as temporary:
+            Path(temporary).write_text("\n".join(page))
+        print(f"{name}: {seconds:.0f} s", flush=True)
+    print(f"wrote {out}")
 
 
 if __name__ == "__main__":
