@@ -12,6 +12,9 @@ from covsde.compare import convergence_rate as convergence_rate
 from covsde.compare import extrapolate as extrapolate
 from covsde.ensemble import Ensemble as Ensemble
 from covsde.ensemble import Estimate as Estimate
+from covsde.gradients import Gradients as Gradients
+from covsde.gradients import sample_network_gradients as sample_network_gradients
+from covsde.gradients import simulate_gradients as simulate_gradients
 from covsde.inputs import gram as gram
 from covsde.simulate import sample_networks as sample_networks
 from covsde.simulate import simulate as simulate

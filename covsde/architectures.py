@@ -9,7 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import AbstractActivation
+from covsde.limits.backward import AbstractBackward, backward_of
 from covsde.limits.mlp import NeuralCovarianceSDE, drift_of
+from covsde.networks.backward import sample_gradients_weights
 from covsde.networks.mlp import MLPNetwork, sample_grams_law, sample_grams_weights
 
 # Above this a default is more likely a slip than a wish.
@@ -52,7 +54,28 @@ class AbstractArchitecture(eqx.Module):
         """How many networks to sample at once in about 128 MiB."""
 
 
-class MLP(AbstractArchitecture):
+class AbstractWithGradients(AbstractArchitecture):
+    """An architecture whose gradients at initialization have a limit too."""
+
+    @abc.abstractmethod
+    def backward(self) -> AbstractBackward:
+        """The equations of gradients, run down from the output along a path of `limit`."""
+
+    @abc.abstractmethod
+    def sample_gradients(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        width: int,
+        depth: int,
+        draws: int,
+        layers: tuple[int, ...],
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Φ, G, A (len(layers), draws, m, m), outputs (draws, m), tangent kernel (draws, m, m) of real networks."""
+
+
+class MLP(AbstractWithGradients):
     """A fully connected network with depth proportional to width.
 
     Args:
@@ -167,3 +190,30 @@ class MLP(AbstractArchitecture):
         """Bounded by the normals of one layer and the saved path."""
         per_draw = (4 * m * width + (depth + 1) * m * m) * itemsize
         return max(16, min(1024, 2**27 // per_draw))
+
+    def backward(self) -> AbstractBackward:
+        """The backward equations of the activation."""
+        return backward_of(self.activation)
+
+    def sample_gradients(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        width: int,
+        depth: int,
+        draws: int,
+        layers: tuple[int, ...],
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """From real weights, differentiated by JAX; about 128 MiB of networks in memory at a time."""
+        m = V0.shape[0]
+        if width < m:
+            raise ValueError(
+                f"width={width} is smaller than the number of inputs m={m}: use width >= m, so that inputs as wide as "
+                "the layers can have this Gram matrix."
+            )
+        floats = (depth + 2) * width * width + 8 * (depth + 1) * m * width
+        batch = max(1, min(draws, 2**27 // (floats * V0.dtype.itemsize)))
+        return sample_gradients_weights(
+            self.activation, V0, key, width=width, depth=depth, draws=draws, layers=layers, batch=batch
+        )
