@@ -23,5 +23,8 @@ from covsde.solvers import Strang as Strang
 from covsde.solvers import WishartStep as WishartStep
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
+from covsde.training import Training as Training
+from covsde.training import train as train
+from covsde.training import train_networks as train_networks
 
 __version__ = "0.1.0"

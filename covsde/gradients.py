@@ -1,10 +1,9 @@
 """Gradients at initialization: backward covariance, overlap and tangent kernel, in the limit and in networks."""
 
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,15 +14,15 @@ from numpy.typing import NDArray
 
 from covsde._check import instance_of, positive_int, recorded_key, typed_key
 from covsde.architectures import AbstractWithGradients
-from covsde.ensemble import Estimate, _as_json, _mean, _variance
 from covsde.inputs import check_gram
+from covsde.records import PathRecord
 from covsde.simulate import _dtype, _limit_chunk, _metadata, _save_times, _to_matrices, time_grid
 from covsde.solvers.backward import solve_gradients
-from covsde.status import FailedPathsWarning, PathStatus
+from covsde.status import PathStatus
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Gradients:
+class Gradients(PathRecord):
     """Forward and backward order parameters at initialization, of an infinite limit or of finite networks.
 
     With h the features of width n, f the scalar output and v = ∂f/∂h its gradient. Arrays are NaN on paths that are
@@ -40,92 +39,14 @@ class Gradients:
         metadata: how it was made.
     """
 
+    path_axis: ClassVar = {"Phi": 1, "G": 1, "A": 1, "outputs": 0, "ntk": 0, "status": 0}
+
     tau: NDArray[Any]
     Phi: NDArray[Any]
     G: NDArray[Any]
     A: NDArray[Any]
     outputs: NDArray[Any]
     ntk: NDArray[Any]
-    status: NDArray[Any]
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "metadata", _as_json(self.metadata))
-
-    @property
-    def paths(self) -> int:
-        """Number of paths, failed ones included."""
-        return int(self.status.size)
-
-    @property
-    def failures(self) -> dict[str, int]:
-        """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        counts = {s.name: int(np.sum(self.status == s)) for s in PathStatus if s != PathStatus.FINE}
-        return {k: n for k, n in counts.items() if n > 0} | {"total": sum(counts.values())}
-
-    def __repr__(self) -> str:
-        """Return one line that says what is inside."""
-        return (
-            f"Gradients({self.metadata.get('kind', 'ensemble')}, m={self.outputs.shape[1]}, {self.paths} paths, "
-            f"{self.tau.size} times, {self.failures['total']} failed)"
-        )
-
-    def mean(self, f: Callable[["Gradients"], Any]) -> Estimate:
-        """Estimate the mean over the fine paths of a statistic of everything that belongs to a path.
-
-        Args:
-            f: statistic, such as `lambda r: np.log(r.G[0, :, 0, 0])`; maps a `Gradients` to an array (paths, ...).
-
-        Returns:
-            Mean and standard error, of shape (...).
-
-        Raises:
-            TypeError: if the first axis of what `f` returns is not that of the paths.
-
-        Warns:
-            FailedPathsWarning: if paths failed, so that the mean is over the others.
-        """
-        return _mean(self._evaluate(f, "mean"))
-
-    def variance(self, f: Callable[["Gradients"], Any]) -> Estimate:
-        """Estimate the variance over the fine paths of a statistic; arguments and warnings as for `mean`."""
-        return _variance(self._evaluate(f, "variance"))
-
-    def slope(self, y: Callable[["Gradients"], Any], x: Callable[["Gradients"], Any]) -> Estimate:
-        """Estimate E[xy]/E[x²], the slope of y on x through the origin, over the fine paths.
-
-        Args:
-            y: statistic, as for `mean`, with values (paths,).
-            x: likewise; here the overlap or the output, which have mean zero.
-
-        Returns:
-            Slope and its standard error (linearised), both of shape ().
-        """
-        ys, xs = self._evaluate(y, "slope"), self._evaluate(x, "slope")
-        second = np.mean(xs * xs)
-        value = np.mean(xs * ys) / second
-        error = _mean(xs * (ys - value * xs)).standard_error / second
-        return Estimate(np.asarray(value), np.asarray(error))
-
-    def _evaluate(self, f: Callable[["Gradients"], Any], name: str) -> NDArray[np.float64]:
-        fine = self.status == PathStatus.FINE
-        chosen = self
-        if not fine.all():
-            warnings.warn(
-                f"{np.sum(~fine)} of {self.paths} paths have no gradients (they exploded or lost PSD): the {name} is "
-                "over the others.",
-                FailedPathsWarning,
-                stacklevel=3,
-            )
-            arrays = {k: getattr(self, k)[:, fine] for k in ("Phi", "G", "A")}
-            chosen = replace(self, **arrays, outputs=self.outputs[fine], ntk=self.ntk[fine], status=self.status[fine])
-        values = np.asarray(f(chosen))
-        if values.ndim == 0 or values.shape[0] != int(fine.sum()) or values.dtype.kind not in "biuf":
-            raise TypeError(
-                f"the statistic must return a real array with the {int(fine.sum())} paths first, as in "
-                f"lambda r: np.log(r.G[0, :, 0, 0]); it gave shape {values.shape}."
-            )
-        return values.astype(np.float64)
 
 
 def _result(
@@ -139,7 +60,7 @@ def _result(
     for array in (Phi, G, A):
         array[:, gone] = np.nan
     f[gone], ntk[gone] = np.nan, np.nan
-    return Gradients(tau, Phi, G, A, f, ntk, status, metadata)
+    return Gradients(status=status, metadata=metadata, tau=tau, Phi=Phi, G=G, A=A, outputs=f, ntk=ntk)
 
 
 def simulate_gradients(
