@@ -275,12 +275,13 @@ class MLP(AbstractWithGradients, AbstractTrainable):
 
     def training_steps(self, labels: int) -> int:
         """Layers of width 1/h: enough for h ≤ 1/100 and for every label to find a direction of its own."""
-        return max(2, math.ceil(self.depth_to_width * max(100, 4 * labels) - 1e-9))
+        return max(2, math.ceil(self.depth_to_width * max(100, 8 * labels) - 1e-9))
 
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
         """Bounded by the vectors of every layer and label."""
-        size = 2 * labels if width is None else width
-        return max(16, min(512, 2**28 // (7 * (layers + 1) * labels * size * itemsize)))
+        size = 4 * labels if width is None else width
+        memory = labels * (4 * size + 4 * labels * labels) if width is None else 0
+        return max(16, min(512, 2**28 // ((layers + 1) * (7 * labels * size + memory) * itemsize)))
 
     def train_limit(
         self,
@@ -299,12 +300,12 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
         width = steps / self.depth_to_width
         vectors = limit_vectors(self.activation, width, V0.dtype)
-        labels = V0.shape[0] * (updates + 1)
-        if width <= 2 * labels:
-            need = math.floor(2 * labels * self.depth_to_width) + 1
+        directions = vectors.directions(V0.shape[0] * (updates + 1))
+        if width <= directions:
+            need = math.floor(directions * self.depth_to_width) + 1
             raise ValueError(
-                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {labels} vectors of "
-                f"training, forward and backward, must be independent; use steps >= {need}."
+                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {directions} vectors that "
+                f"training meets must be independent; use steps >= {need}."
             )
         return train_revealed(
             vectors,

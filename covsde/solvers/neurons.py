@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.solvers.revealed import AbstractVectors, Vector
+from covsde.solvers.revealed import AbstractVectors, Memory, Normals, Vector
 
 
 class Neurons(AbstractVectors):
@@ -25,20 +25,47 @@ class Neurons(AbstractVectors):
         """n."""
         return self.neurons
 
+    def directions(self, labels: int) -> int:
+        """One per forward and one per backward label."""
+        return 2 * labels
+
+    def extra(self, labels: int) -> int:
+        """None."""
+        return 0
+
+    def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> tuple[()]:
+        """None."""
+        return ()
+
+    def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
+        """All of them: the basis is that of the neurons."""
+        return jnp.ones(self.neurons, self.width.dtype)
+
     def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """n independent normals of variance 1/n."""
         return normals / jnp.sqrt(self.width)
 
-    def activate(self, z: Vector) -> Vector:
+    def activate(
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+    ) -> tuple[Vector, Memory]:
         """√c φ_s(z), neuron by neuron."""
         root = self.neurons**0.5
-        return self.activation.at_width(self.neurons)(root * z) * (self._c_root() / root)
+        return self.activation.at_width(self.neurons)(root * z) * (self._c_root() / root), memory
 
-    def pull_back(self, z: Vector, r: Vector) -> Vector:
+    def pull_back(
+        self,
+        memory: Memory,
+        z: Vector,
+        r: Vector,
+        label: Array,
+        forward: Array,
+        normals: Normals,
+        chi_key: PRNGKeyArray,
+    ) -> tuple[Vector, Memory]:
         """√c φ_s'(z) r, neuron by neuron."""
         z = self.neurons**0.5 * z
         _, slope = jax.jvp(self.activation.at_width(self.neurons), (z,), (jnp.ones_like(z),))
-        return self._c_root() * slope * r
+        return self._c_root() * slope * r, memory
 
     def _c_root(self) -> float:
         return self.activation.normalisation(self.neurons) ** 0.5

@@ -14,7 +14,7 @@ Source: for the algorithm, Y. Lu (2021), Householder dice, for what conditioning
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,6 +26,11 @@ from covsde._linalg import semidefinite_cholesky
 Vector = Float[Array, "size paths"]
 Vectors = Float[Array, "labels size paths"]
 Scalars = Float[Array, " paths"]
+Normals = Float[Array, "_ paths"]
+
+
+# What an activation with randomness of its own remembers about one layer; () for one without.
+Memory = Any
 
 
 class AbstractVectors(eqx.Module):
@@ -39,23 +44,50 @@ class AbstractVectors(eqx.Module):
         """Numbers stored per vector."""
 
     @abc.abstractmethod
+    def directions(self, labels: int) -> int:
+        """Independent vectors of a layer that training reveals: the width must exceed it."""
+
+    @abc.abstractmethod
+    def extra(self, labels: int) -> int:
+        """Normals the activation needs per label, beyond those of `fresh`."""
+
+    @abc.abstractmethod
+    def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> Memory:
+        """The empty memory of every layer, arrays with the layers first and the paths last."""
+
+    @abc.abstractmethod
+    def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
+        """1 for the basis directions in use after this many forward and backward labels, 0 for others."""
+
+    @abc.abstractmethod
     def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """A Gaussian vector of variance 1/n independent of everything, given standard normals.
 
         Args:
             normals: standard normals.
             chi_key: for what else is random.
-            revealed: 1 for the basis directions in use, 0 for others.
+            revealed: the basis directions in use.
             slot: the basis direction free for this vector.
         """
 
     @abc.abstractmethod
-    def activate(self, z: Vector) -> Vector:
-        """√c φ_s(z)."""
+    def activate(
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+    ) -> tuple[Vector, Memory]:
+        """√c φ_s(z) of a new forward label, `backward` labels having been revealed."""
 
     @abc.abstractmethod
-    def pull_back(self, z: Vector, r: Vector) -> Vector:
-        """√c φ_s'(z)ᵀ r."""
+    def pull_back(
+        self,
+        memory: Memory,
+        z: Vector,
+        r: Vector,
+        label: Array,
+        forward: Array,
+        normals: Normals,
+        chi_key: PRNGKeyArray,
+    ) -> tuple[Vector, Memory]:
+        """√c φ_s'(z)ᵀ r of a new backward label, `forward` labels having been revealed."""
 
 
 class Trajectory(NamedTuple):
@@ -89,24 +121,26 @@ class _State(NamedTuple):
     outputs: Array  # (labels, paths)
     forces: Array  # -∂loss/∂f, (labels, paths)
     readout: Array  # (size, paths)
+    memory: Memory  # of the activations of layers 1 … depth
 
 
-def _dot(u: Array, v: Array) -> Array:
+def dot(u: Array, v: Array) -> Array:
     """Inner products over the size axis; leading axes are labels."""
     return jnp.sum(u * v, axis=-2)
 
 
-def _combine(c: Array, vectors: Array) -> Vector:
+def combine(c: Array, vectors: Array) -> Vector:
+    """Σ_i c_i v_i."""
     return jnp.sum(c[:, None, :] * vectors, axis=0)
 
 
-def _split(frame: Vectors, v: Vector) -> tuple[Array, Scalars, Vector]:
+def split(frame: Vectors, v: Vector) -> tuple[Array, Scalars, Vector]:
     """Components of v on a frame, the norm of the rest and its direction (0 if there is none); Gram–Schmidt, twice."""
-    first = _dot(frame, v[None])
-    rest = v - _combine(first, frame)
-    second = _dot(frame, rest[None])
-    rest = rest - _combine(second, frame)
-    norm, whole = jnp.sqrt(_dot(rest, rest)), jnp.sqrt(_dot(v, v))
+    first = dot(frame, v[None])
+    rest = v - combine(first, frame)
+    second = dot(frame, rest[None])
+    rest = rest - combine(second, frame)
+    norm, whole = jnp.sqrt(dot(rest, rest)), jnp.sqrt(dot(v, v))
     new = norm > 1e4 * jnp.finfo(v.dtype).eps * whole
     direction = jnp.where(new[None, :], rest / jnp.where(new, norm, 1)[None, :], 0)
     return first + second, jnp.where(new, norm, 0), direction
@@ -114,12 +148,13 @@ def _split(frame: Vectors, v: Vector) -> tuple[Array, Scalars, Vector]:
 
 def _image(fresh: Vector, direction: Vector, frame: Vectors, images: Vectors) -> Vector:
     """W e/√n for a new direction e: prescribed on the frame of the other side, fresh elsewhere, 0 if e is."""
-    known = _dot(images, direction[None]) - _dot(frame, fresh[None])
+    known = dot(images, direction[None]) - dot(frame, fresh[None])
     exists = jnp.any(direction != 0, axis=0)
-    return jnp.where(exists[None, :], fresh + _combine(known, frame), 0)
+    return jnp.where(exists[None, :], fresh + combine(known, frame), 0)
 
 
-def _put(whole: Array, block: Array, start: Array, axis: int) -> Array:
+def put(whole: Array, block: Array, start: Array, axis: int) -> Array:
+    """`whole` with a block written at `start` along an axis."""
     return jax.lax.dynamic_update_slice_in_dim(whole, block, start, axis=axis)
 
 
@@ -162,99 +197,106 @@ def train_revealed(
     n = space.width
     root = jnp.sqrt(n)
     rate = learning_rate * output_scale / (n * root)
-    slots = jnp.arange(size)
+    extra = space.extra(labels)
     L, _ = semidefinite_cholesky(V0[None])
     inputs = jnp.broadcast_to(jnp.pad(L[0], ((0, 0), (0, size - P)))[:, :, None], (P, size, paths))
     negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
 
-    def revealed(forward: Array | int, backward: Array | int) -> Array:
-        return ((slots < forward) | ((slots >= labels) & (slots < labels + backward))).astype(dtype)
-
-    def forward_pass(s: _State, k: Array, key: PRNGKeyArray) -> tuple[Array, ...]:
+    def forward_pass(s: _State, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
         normal_key, chi_key = jax.random.split(key)
-        normals = jax.random.normal(normal_key, (depth, P, size, paths), dtype)
-        chi_keys = jax.random.split(chi_key, (depth, P))
+        normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
+        chi_keys = jax.random.split(chi_key, (depth, P, 2))
 
-        def layer(x: Vectors, inputs: tuple[Array, ...]) -> tuple[Vectors, tuple[Array, ...]]:
-            e, m, h, v, gradients, features, normals, chi_keys = inputs
+        def layer(x: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
+            e, m, h, v, gradients, features, memory, normals, chi_keys = inputs
             kept: list[tuple[Vector, ...]] = []
             for p in range(P):
                 a = k * P + p
-                c, norm, direction = _split(e, x[p])
-                fresh = space.fresh(normals[p], chi_keys[p], revealed(a, k * P), a)
+                c, norm, direction = split(e, x[p])
+                fresh = space.fresh(normals[p, :size], chi_keys[p, 0], space.revealed(labels, a, k * P), a)
                 image = _image(fresh, direction, h, v)
-                push = s.forces * _dot(features, x[p][None])
-                z = _combine(c, m) + norm[None, :] * image + rate * _combine(push, gradients)
-                e, m = _put(e, direction[None], a, 0), _put(m, image[None], a, 0)
-                kept.append((direction, image, z, space.activate(z)))
+                push = s.forces * dot(features, x[p][None])
+                z = combine(c, m) + norm[None, :] * image + rate * combine(push, gradients)
+                e, m = put(e, direction[None], a, 0), put(m, image[None], a, 0)
+                x_new, memory = space.activate(memory, z, a, k * P, normals[p, size:], chi_keys[p, 1])
+                kept.append((direction, image, z, x_new))
             directions, images, z, x = (jnp.stack(column) for column in zip(*kept, strict=True))
-            return x, (directions, images, z, x)
+            return x, (directions, images, z, x, memory)
 
-        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], normals, chi_keys)
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, chi_keys)
         return jax.lax.scan(layer, inputs, xs)[1]
 
-    def backward_pass(s: _State, z: Array, k: Array, key: PRNGKeyArray) -> tuple[Array, ...]:
-        normal_key, chi_key = jax.random.split(key)
-        normals = jax.random.normal(normal_key, (depth, P, size, paths), dtype)
-        chi_keys = jax.random.split(chi_key, (depth, P))
+    def backward_pass(s: _State, z: Array, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
+        normal_key, chi_key, top_key = jax.random.split(key, 3)
+        normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
+        chi_keys = jax.random.split(chi_key, (depth, P, 2))
 
-        def layer(g: Vectors, inputs: tuple[Array, ...]) -> tuple[Vectors, tuple[Array, ...]]:
-            e, m, h, v, gradients, features, z_below, normals, chi_keys = inputs
+        def layer(g: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
+            e, m, h, v, gradients, features, memory, z_below, normals, chi_keys = inputs
             kept: list[tuple[Vector, ...]] = []
             for p in range(P):
                 b = k * P + p
-                c, norm, direction = _split(h, g[p])
-                fresh = space.fresh(normals[p], chi_keys[p], revealed((k + 1) * P, b), labels + b)
+                c, norm, direction = split(h, g[p])
+                fresh = space.fresh(
+                    normals[p, :size], chi_keys[p, 0], space.revealed(labels, (k + 1) * P, b), labels + b
+                )
                 image = _image(fresh, direction, e, m)
-                push = s.forces * _dot(gradients, g[p][None])
-                r = _combine(c, v) + norm[None, :] * image + rate * _combine(push, features)
-                h, v = _put(h, direction[None], b, 0), _put(v, image[None], b, 0)
-                kept.append((direction, image, r, space.pull_back(z_below[p], r)))
-            directions, images, r, below = (jnp.stack(column) for column in zip(*kept, strict=True))
+                push = s.forces * dot(gradients, g[p][None])
+                r = combine(c, v) + norm[None, :] * image + rate * combine(push, features)
+                h, v = put(h, direction[None], b, 0), put(v, image[None], b, 0)
+                below, memory = space.pull_back(
+                    memory, z_below[p], r, b, (k + 1) * P, normals[p, size:], chi_keys[p, 1]
+                )
+                kept.append((direction, image, r, below))
+            directions, images, r, g_below = (jnp.stack(column) for column in zip(*kept, strict=True))
             x = jax.lax.dynamic_slice_in_dim(features, k * P, P)
-            kernel = _dot(x[:, None], x[None, :]) * _dot(g[:, None], g[None, :])
-            return below, (directions, images, r, g, kernel)
+            kernel = dot(x[:, None], x[None, :]) * dot(g[:, None], g[None, :])
+            return g_below, (directions, images, r, g, kernel, memory)
 
-        top = jnp.stack([space.pull_back(z[-1, p], s.readout) for p in range(P)])
-        # Nothing acts on the inputs: the pull-back at layer 0 is not used.
-        xs = (
-            s.e,
-            s.m,
-            s.h,
-            s.v,
-            s.gradients,
-            s.features[:-1],
-            jnp.concatenate([inputs[None], z[:-1]]),
-            normals,
-            chi_keys,
-        )
-        return jax.lax.scan(layer, top, xs, reverse=True)[1]
+        top_memory = jax.tree.map(lambda M: M[-1], s.memory)
+        top = []
+        top_normals = jax.random.normal(top_key, (P, extra, paths), dtype)
+        for p in range(P):
+            top_chi_key = jax.random.fold_in(top_key, p)
+            below, top_memory = space.pull_back(
+                top_memory, z[-1, p], s.readout, k * P + p, (k + 1) * P, top_normals[p], top_chi_key
+            )
+            top.append(below)
+        # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
+        memory = jax.tree.map(lambda M: jnp.concatenate([jnp.zeros_like(M[:1]), M[:-1]]), s.memory)
+        z_below = jnp.concatenate([inputs[None], z[:-1]])
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals, chi_keys)
+        *rest, memory = jax.lax.scan(layer, jnp.stack(top), xs, reverse=True)[1]
+        memory = jax.tree.map(lambda M, last: jnp.concatenate([M[1:], last[None]]), memory, top_memory)
+        return (*rest, memory)
 
     readout_key, chi_key, training_key = jax.random.split(key, 3)
     readout = space.fresh(
-        jax.random.normal(readout_key, (size, paths), dtype), chi_key, revealed(P, 0), jnp.asarray(labels)
+        jax.random.normal(readout_key, (size, paths), dtype), chi_key, space.revealed(labels, P, 0), jnp.asarray(labels)
     )
 
     def step(s: _State, k: Array) -> tuple[_State, Array]:
         up, down = jax.random.split(jax.random.fold_in(training_key, k))
         at = k * P
-        directions, images, z, x = forward_pass(s, k, up)
-        f = output_scale * root * _dot(x[-1], s.readout[None])
+        directions, images, z, x, memory = forward_pass(s, k, up)
+        f = output_scale * root * dot(x[-1], s.readout[None])
         s = s._replace(
-            e=_put(s.e, directions, at, 1),
-            m=_put(s.m, images, at, 1),
-            features=_put(s.features, jnp.concatenate([inputs[None], x]), at, 1),
-            outputs=_put(s.outputs, f, at, 0),
+            e=put(s.e, directions, at, 1),
+            m=put(s.m, images, at, 1),
+            features=put(s.features, jnp.concatenate([inputs[None], x]), at, 1),
+            outputs=put(s.outputs, f, at, 0),
+            memory=memory,
         )
         # The forces of this step act from the next step on.
-        directions, images, r, g, kernel = backward_pass(s, z, k, down)
+        directions, images, r, g, kernel, memory = backward_pass(s, z, k, down)
         above = jnp.broadcast_to(s.readout[None, None], (1, *r.shape[1:]))
         s = s._replace(
-            h=_put(s.h, directions, at, 1),
-            v=_put(s.v, images, at, 1),
-            gradients=_put(s.gradients, g, at, 1),
-            saved=_put(s.saved, jnp.concatenate([r, above])[jnp.asarray(layers)], at, 1),
-            forces=_put(s.forces, negative_gradient(f), at, 0),
+            h=put(s.h, directions, at, 1),
+            v=put(s.v, images, at, 1),
+            gradients=put(s.gradients, g, at, 1),
+            saved=put(s.saved, jnp.concatenate([r, above])[jnp.asarray(layers)], at, 1),
+            forces=put(s.forces, negative_gradient(f), at, 0),
+            memory=memory,
         )
         return s, jnp.moveaxis(jnp.mean(kernel, axis=0), -1, 0)
 
@@ -272,6 +314,7 @@ def train_revealed(
         outputs=zeros(labels),
         forces=zeros(labels),
         readout=readout,
+        memory=space.memory(labels, depth, paths, dtype),
     )
     s, ntk = jax.lax.scan(step, start, jnp.arange(updates + 1))
     x = s.features[jnp.asarray(layers)]
