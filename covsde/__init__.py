@@ -20,6 +20,9 @@ from covsde.correlation import CorrelationLaw as CorrelationLaw
 from covsde.correlation import correlation_law as correlation_law
 from covsde.ensemble import Ensemble as Ensemble
 from covsde.ensemble import Estimate as Estimate
+from covsde.gradients import Gradients as Gradients
+from covsde.gradients import sample_network_gradients as sample_network_gradients
+from covsde.gradients import simulate_gradients as simulate_gradients
 from covsde.inputs import gram as gram
 from covsde.logistic import explosion_probability as explosion_probability
 from covsde.logistic import logistic_paths as logistic_paths
@@ -41,6 +44,9 @@ from covsde.solvers import Strang as Strang
 from covsde.solvers import WishartStep as WishartStep
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
+from covsde.training import Training as Training
+from covsde.training import train as train
+from covsde.training import train_networks as train_networks
 from covsde.unshaped import first_order_chain as first_order_chain
 from covsde.unshaped import sample_unshaped_networks as sample_unshaped_networks
 from covsde.unshaped import simulate_unshaped as simulate_unshaped

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffrax
@@ -13,11 +13,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import AbstractActivation
+from covsde.limits.backward import AbstractBackward, backward_of
 from covsde.limits.clock import AbstractClock, TabulatedClock, UniformClock
 from covsde.limits.mlp import AbstractDrift, Affine, NeuralCovarianceSDE, drift_of
+from covsde.losses import Loss
+from covsde.networks.backward import sample_gradients_weights
 from covsde.networks.layers import Layers
 from covsde.networks.mlp import MLPNetwork, sample_grams_law, sample_grams_weights
+from covsde.networks.training import train_weights
 from covsde.solvers import Strang
+from covsde.solvers.coordinates import limit_vectors
+from covsde.solvers.neurons import Neurons
+from covsde.solvers.revealed import Trajectory, train_revealed
 
 # Above this a default is more likely a slip than a wish.
 _MOST_STEPS = 100_000
@@ -65,6 +72,75 @@ class AbstractArchitecture(eqx.Module):
         """How many networks to sample at once in about 128 MiB."""
 
 
+class AbstractWithGradients(AbstractArchitecture):
+    """An architecture whose gradients at initialization have a limit too."""
+
+    @abc.abstractmethod
+    def backward(self) -> AbstractBackward:
+        """The equations of gradients, run down from the output along a path of `limit`."""
+
+    @abc.abstractmethod
+    def sample_gradients(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        width: int,
+        depth: int,
+        draws: int,
+        layers: tuple[int, ...],
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Φ, G, A (len(layers), draws, m, m), outputs (draws, m), tangent kernel (draws, m, m) of real networks."""
+
+
+class AbstractTrainable(AbstractArchitecture):
+    """An architecture that `train` and `train_networks` can train; what else training takes is its own affair."""
+
+    @abc.abstractmethod
+    def training_steps(self, labels: int) -> int:
+        """Default number of steps in layer time of `train_limit`, for this many (input, training step) pairs."""
+
+    @abc.abstractmethod
+    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
+        """How many paths of the limit (width None) or networks to train at once in about 256 MiB."""
+
+    @abc.abstractmethod
+    def train_limit(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        loss: Loss,
+        learning_rate: float,
+        updates: int,
+        steps: int,
+        layers: tuple[int, ...],
+        paths: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """Paths of the limit in `steps` steps of layer time, saved after the given numbers of steps."""
+
+    @abc.abstractmethod
+    def train_networks(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        loss: Loss,
+        learning_rate: float,
+        updates: int,
+        width: int,
+        depth: int,
+        layers: tuple[int, ...],
+        draws: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """Finite networks, saved at the given layers."""
+
+
 def default_step_count(per_layer_time: float) -> int:
     """10 steps per unit of the fastest time scale, refused above 100000."""
     steps = 10 * max(1, math.ceil(per_layer_time - 1e-9))
@@ -94,7 +170,7 @@ def _width_profile(profile: Any) -> WidthProfile | None:
     return values
 
 
-class MLP(AbstractArchitecture):
+class MLP(AbstractWithGradients, AbstractTrainable):
     """A fully connected network with depth proportional to width.
 
     Args:
@@ -269,3 +345,154 @@ class MLP(AbstractArchitecture):
         """Bounded by the normals of one layer and the saved path."""
         per_draw = (4 * m * self.layers(width, depth).widest + (depth + 1) * m * m) * itemsize
         return max(16, min(1024, 2**27 // per_draw))
+
+    def _only_plain(self, what: str) -> None:
+        if self.bias or self.gain or self.width_profile is not None:
+            raise ValueError(f"{what} is for MLPs of equal widths without bias or gain: leave these arguments out.")
+
+    def backward(self) -> AbstractBackward:
+        """The backward equations of the activation."""
+        self._only_plain("gradients at initialization")
+        return backward_of(self.activation)
+
+    def sample_gradients(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        width: int,
+        depth: int,
+        draws: int,
+        layers: tuple[int, ...],
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """From real weights, differentiated by JAX; about 128 MiB of networks in memory at a time."""
+        self._only_plain("gradients at initialization")
+        m = V0.shape[0]
+        if width < m:
+            raise ValueError(
+                f"width={width} is smaller than the number of inputs m={m}: use width >= m, so that inputs as wide as "
+                "the layers can have this Gram matrix."
+            )
+        floats = (depth + 2) * width * width + 8 * (depth + 1) * m * width
+        batch = max(1, min(draws, 2**27 // (floats * V0.dtype.itemsize)))
+        return sample_gradients_weights(
+            self.activation, V0, key, width=width, depth=depth, draws=draws, layers=layers, batch=batch
+        )
+
+    def training_steps(self, labels: int) -> int:
+        """Layers of width 1/h: enough for h ≤ 1/100 and for every label to find a direction of its own."""
+        return max(2, math.ceil(self.depth_to_width * max(100, 8 * labels) - 1e-9))
+
+    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
+        """Bounded by the vectors of every layer and label."""
+        size = 4 * labels if width is None else width
+        memory = labels * (4 * size + 4 * labels * labels) if width is None else 0
+        return max(16, min(512, 2**28 // ((layers + 1) * (7 * labels * size + memory) * itemsize)))
+
+    def train_limit(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        loss: Loss,
+        learning_rate: float,
+        updates: int,
+        steps: int,
+        layers: tuple[int, ...],
+        paths: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
+        self._only_plain("training")
+        width = steps / self.depth_to_width
+        vectors = limit_vectors(self.activation, width, V0.dtype)
+        directions = vectors.directions(V0.shape[0] * (updates + 1))
+        if width <= directions:
+            need = math.floor(directions * self.depth_to_width) + 1
+            raise ValueError(
+                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {directions} vectors that "
+                f"training meets must be independent; use steps >= {need}."
+            )
+        return train_revealed(
+            vectors,
+            V0,
+            targets,
+            key,
+            loss=loss,
+            learning_rate=jnp.asarray(learning_rate, V0.dtype),
+            output_scale=_output_scale(options, V0.dtype),
+            updates=updates,
+            depth=steps,
+            layers=layers,
+            paths=paths,
+        )
+
+    def train_networks(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        loss: Loss,
+        learning_rate: float,
+        updates: int,
+        width: int,
+        depth: int,
+        layers: tuple[int, ...],
+        draws: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """By law (vectors only, width · labels² a layer) or by real weights (width² · labels a layer)."""
+        self._only_plain("training")
+        labels = V0.shape[0] * (updates + 1)
+        rates = {
+            "learning_rate": jnp.asarray(learning_rate, V0.dtype),
+            "output_scale": _output_scale(options, V0.dtype),
+        }
+        if method == "law":
+            if width <= 2 * labels:
+                raise ValueError(
+                    f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward "
+                    f"and backward: use width > {2 * labels}, or method='weights'."
+                )
+            return train_revealed(
+                Neurons(self.activation, width, V0.dtype),
+                V0,
+                targets,
+                key,
+                loss=loss,
+                updates=updates,
+                depth=depth,
+                layers=layers,
+                paths=draws,
+                **rates,
+            )
+        if method == "weights":
+            if width < V0.shape[0]:
+                raise ValueError(f"width={width} is smaller than the number of inputs P={V0.shape[0]}: widen it.")
+            floats = 3 * depth * width * width + 8 * (depth + 1) * labels * width
+            batch = max(1, min(draws, 2**28 // (floats * V0.dtype.itemsize)))
+            return train_weights(
+                self.activation,
+                V0,
+                targets,
+                key,
+                loss=loss,
+                updates=updates,
+                width=width,
+                depth=depth,
+                layers=layers,
+                draws=draws,
+                batch=batch,
+                **rates,
+            )
+        raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+
+
+def _output_scale(options: Mapping[str, Any], dtype: jnp.dtype) -> Float[Array, ""]:
+    unknown = set(options) - {"output_scale"}
+    if unknown:
+        raise TypeError(f"an MLP has no training option {sorted(unknown)[0]!r}: the only one is output_scale.")
+    return jnp.asarray(finite_number("output_scale", options.get("output_scale", 1.0)), dtype)

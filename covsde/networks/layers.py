@@ -46,6 +46,11 @@ class Layers(eqx.Module):
     bias: float = eqx.field(static=True)
     gain: float = eqx.field(static=True)
 
+    @classmethod
+    def uniform(cls, activation: AbstractActivation, width: int, depth: int) -> "Layers":
+        """Equal widths, without biases or gain."""
+        return cls(activation, (width,) * depth, (width,) * depth, 0.0, 0.0)
+
     @property
     def depth(self) -> int:
         """Number of hidden layers."""

@@ -1,0 +1,195 @@
+"""Gradients at initialization: backward covariance, overlap and tangent kernel, in the limit and in networks."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
+
+from covsde._check import instance_of, positive_int, recorded_key, typed_key
+from covsde.architectures import AbstractWithGradients
+from covsde.inputs import check_gram
+from covsde.records import PathRecord
+from covsde.simulate import _dtype, _limit_chunk, _metadata, _save_times, _to_matrices, time_grid
+from covsde.solvers.backward import solve_gradients
+from covsde.status import PathStatus
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gradients(PathRecord):
+    """Forward and backward order parameters at initialization, of an infinite limit or of finite networks.
+
+    With h the features of width n, f the scalar output and v = ∂f/∂h its gradient. Arrays are NaN on paths that are
+    not fine: without an output there is no gradient.
+
+    Args:
+        tau: layer times ℓ/L, increasing from 0 to 1, (times,).
+        Phi: forward covariance h(a)·h(b)/n, (times, paths, m, m).
+        G: backward covariance v(a)·v(b), (times, paths, m, m); its diagonal is the squared gradient norm.
+        A: overlap h(a)·v(b), (times, paths, m, m), not symmetric; A(a, b) = f(a) at τ = 1.
+        outputs: f (paths, m).
+        ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, (paths, m, m); random in this limit.
+        status: one `PathStatus` per path, (paths,).
+        metadata: how it was made.
+    """
+
+    path_axis: ClassVar = {"Phi": 1, "G": 1, "A": 1, "outputs": 0, "ntk": 0, "status": 0}
+
+    tau: NDArray[Any]
+    Phi: NDArray[Any]
+    G: NDArray[Any]
+    A: NDArray[Any]
+    outputs: NDArray[Any]
+    ntk: NDArray[Any]
+
+
+def _result(
+    parts: Sequence[tuple[np.ndarray, ...]], tau: np.ndarray, total: int, metadata: dict[str, Any]
+) -> Gradients:
+    Phi, G, A = (np.concatenate([p[k] for p in parts], axis=1)[:, :total] for k in range(3))
+    f, ntk, status = (np.concatenate([p[k] for p in parts])[:total] for k in range(3, 6))
+    bad = ~np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3)) | ~np.all(np.isfinite(f), axis=1)
+    status = np.where(bad & (status == PathStatus.FINE), PathStatus.NOT_FINITE, status).astype(np.int8)
+    gone = status != PathStatus.FINE
+    for array in (Phi, G, A):
+        array[:, gone] = np.nan
+    f[gone], ntk[gone] = np.nan, np.nan
+    return Gradients(status=status, metadata=metadata, tau=tau, Phi=Phi, G=G, A=A, outputs=f, ntk=ntk)
+
+
+def simulate_gradients(
+    architecture: AbstractWithGradients,
+    V0: Any,
+    *,
+    paths: int = 10_000,
+    key: int | PRNGKeyArray = 0,
+    steps: int | None = None,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+) -> Gradients:
+    """Sample gradients of an architecture's limit at initialization, from the input Gram matrix V0.
+
+    Args:
+        architecture: e.g. MLP(ShapedReLU(0, -1), depth_to_width=1.0).
+        V0: input Gram matrix (m, m), symmetric positive semidefinite, possibly singular.
+        paths: number of independent paths.
+        key: int seed or JAX key; the result depends on it and on `chunk`.
+        steps: solver steps over unit layer time, down as well as up; default: twice those of `simulate`.
+        save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
+        dtype: float64 (default) or float32.
+        chunk: paths solved at a time; bounds the memory.
+
+    Returns:
+        `Gradients` with a status per path: where the forward path explodes there is no gradient.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, or an argument out of range; the message names it.
+        TypeError: for an activation without a limit of this kind.
+
+    Source: step 0 of the forward–backward limit of Li, Noci and Hanin (see `covsde.limits.backward`).
+    """
+    _check_architecture(architecture)
+    V0 = check_gram(V0)
+    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), _dtype(dtype), typed_key(key)
+    sde, equation = architecture.limit(), architecture.backward()
+    default = architecture.default_steps(V0) if steps is None else 0
+    grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
+    tau = grid[::every]
+    chunk = positive_int(
+        "chunk", min(paths, max(64, min(2048, 2**26 // (8 * m * m * grid.size))) if chunk is None else chunk)
+    )
+    settings = _metadata("limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths)
+    settings |= {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
+    start, parts = time.perf_counter(), []
+    with jax.enable_x64(kind == np.float64):
+        sde, equation = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, equation))
+        for c in range(-(-paths // chunk)):
+            entries, clock, G, A, f, ntk = (
+                np.array(x)
+                for x in solve_gradients(
+                    sde,
+                    equation,
+                    jnp.asarray(V0, kind),
+                    jax.random.fold_in(typed, c),
+                    jnp.asarray(grid, kind),
+                    paths=chunk,
+                    every=every,
+                )
+            )
+            entries, status, _ = _limit_chunk(entries, clock, tau, m, float(sde.ceiling))
+            parts.append((_to_matrices(entries, m), G, A, f, ntk, status))
+    return _result(parts, tau, paths, settings | {"seconds": time.perf_counter() - start})
+
+
+def sample_network_gradients(
+    architecture: AbstractWithGradients,
+    V0: Any,
+    *,
+    width: int,
+    draws: int = 1000,
+    key: int | PRNGKeyArray = 1,
+    depth: int | None = None,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+) -> Gradients:
+    """Sample gradients of finite networks with real weights, by JAX's own differentiation.
+
+    Args:
+        architecture: the same object that `simulate_gradients` takes; unshaped activations are welcome here.
+        V0: input Gram matrix (m, m); the inputs are embedded in as many dimensions as the layers have neurons.
+        width: neurons per layer, n ≥ m.
+        draws: number of independent networks.
+        key: int seed or JAX key.
+        depth: number of hidden layers; default round(T n).
+        save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
+        dtype: float64 (default) or float32.
+        chunk: networks per call; the memory in use at one time is bounded whatever it is.
+
+    Returns:
+        `Gradients` with tau = ℓ/depth; the gradient at layer ℓ is that of the output in its post-activations.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, width < m, or an argument out of range.
+    """
+    _check_architecture(architecture)
+    V0 = check_gram(V0)
+    width, draws, kind, typed = (
+        positive_int("width", width),
+        positive_int("draws", draws),
+        _dtype(dtype),
+        typed_key(key),
+    )
+    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
+    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
+    layers = tuple(sorted({round(float(t) * depth) for t in times}))
+    tau = np.asarray(layers) / depth
+    chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))
+    settings = _metadata("network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width)
+    settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
+    start, parts = time.perf_counter(), []
+    with jax.enable_x64(kind == np.float64):
+        sampler = eqx.filter_jit(architecture.sample_gradients)
+        for c in range(-(-draws // chunk)):
+            sampled = sampler(
+                jnp.asarray(V0, kind),
+                jax.random.fold_in(typed, c),
+                width=width,
+                depth=depth,
+                draws=chunk,
+                layers=layers,
+            )
+            parts.append((*(np.array(x) for x in sampled), np.full(chunk, PathStatus.FINE, np.int8)))
+    return _result(parts, tau, draws, settings | {"seconds": time.perf_counter() - start})
+
+
+def _check_architecture(architecture: Any) -> None:
+    example = "an architecture with gradients such as MLP(ShapedReLU(0, -1))"
+    instance_of("architecture", architecture, AbstractWithGradients, example)

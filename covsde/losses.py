@@ -1,0 +1,37 @@
+"""Losses of training: functions of outputs (P,) and targets (P,), summed over the data."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Loss = Callable[[Float[Array, " P"], Float[Array, " P"]], Float[Array, ""]]
+
+
+def squared(f: Float[Array, " P"], y: Float[Array, " P"]) -> Float[Array, ""]:
+    """½ Σ (f - y)²."""
+    return 0.5 * jnp.sum((f - y) ** 2)
+
+
+def logistic(f: Float[Array, " P"], y: Float[Array, " P"]) -> Float[Array, ""]:
+    """Σ log(1 + e^{-y f}), for y = ±1."""
+    return jnp.sum(jax.nn.softplus(-y * f))
+
+
+NAMED: dict[str, Loss] = {"squared": squared, "logistic": logistic}
+
+
+def loss_named(loss: str | Loss) -> Loss:
+    """The loss of this name, or `loss` itself if it is a function.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if isinstance(loss, str):
+        if loss not in NAMED:
+            raise ValueError(f"loss must be one of {', '.join(map(repr, NAMED))} or a function, got {loss!r}.")
+        return NAMED[loss]
+    if not callable(loss):
+        raise ValueError(f"loss must be 'squared', 'logistic' or a function of (outputs, targets), got {loss!r}.")
+    return loss

@@ -1,0 +1,102 @@
+"""What results with several arrays per path share: failures counted, statistics with standard errors."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covsde import _statistics
+from covsde._npz import as_json
+from covsde._statistics import Estimate
+from covsde.status import FailedPathsWarning, PathStatus
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PathRecord:
+    """Arrays that have one axis of paths, whose statistics are taken over the paths that are fine.
+
+    Subclasses name that axis in `path_axis`; their `status` (paths,) holds one `PathStatus` per path.
+    """
+
+    path_axis: ClassVar[Mapping[str, int]] = {"status": 0}
+
+    status: NDArray[Any]
+    metadata: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", as_json(self.metadata))
+
+    @property
+    def paths(self) -> int:
+        """Number of paths, failed ones included."""
+        return int(self.status.size)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
+        return _statistics.failures(self.status)
+
+    def __repr__(self) -> str:
+        """Return one line that says what is inside."""
+        kind = self.metadata.get("kind", "ensemble")
+        return f"{type(self).__name__}({kind}, {self.paths} paths, {self.failures['total']} failed)"
+
+    def mean(self, f: Callable[[Self], Any]) -> Estimate:
+        """Estimate the mean over the fine paths of a statistic of everything that belongs to a path.
+
+        Args:
+            f: statistic, such as `lambda r: np.log(r.G[0, :, 0, 0])`; maps a record to an array (paths, ...).
+
+        Returns:
+            Mean and standard error, of shape (...).
+
+        Raises:
+            TypeError: if the first axis of what `f` returns is not that of the paths.
+
+        Warns:
+            FailedPathsWarning: if paths failed, so that the mean is over the others.
+        """
+        return _statistics.mean(self._evaluate(f, "mean"))
+
+    def variance(self, f: Callable[[Self], Any]) -> Estimate:
+        """Estimate the variance over the fine paths of a statistic; arguments and warnings as for `mean`."""
+        return _statistics.variance(self._evaluate(f, "variance"))
+
+    def slope(self, y: Callable[[Self], Any], x: Callable[[Self], Any]) -> Estimate:
+        """Estimate E[xy]/E[x²], the slope of y on x through the origin, over the fine paths.
+
+        Args:
+            y: statistic, as for `mean`, with values (paths,).
+            x: likewise.
+
+        Returns:
+            Slope and its standard error (linearised), both of shape ().
+        """
+        ys, xs = self._evaluate(y, "slope"), self._evaluate(x, "slope")
+        second = np.mean(xs * xs)
+        value = np.mean(xs * ys) / second
+        return Estimate(np.asarray(value), np.asarray(_statistics.mean(xs * (ys - value * xs)).standard_error / second))
+
+    def _evaluate(self, f: Callable[[Self], Any], name: str) -> NDArray[np.float64]:
+        fine = self.status == PathStatus.FINE
+        chosen = self
+        if not fine.all():
+            warnings.warn(
+                f"{np.sum(~fine)} of {self.paths} paths failed (see .failures): the {name} is over the others.",
+                FailedPathsWarning,
+                stacklevel=3,
+            )
+            arrays: dict[str, Any] = {
+                k: np.compress(fine, getattr(self, k), axis=axis) for k, axis in self.path_axis.items()
+            }
+            chosen = dataclasses.replace(self, **arrays)
+        values = np.asarray(f(chosen))
+        if values.ndim == 0 or values.shape[0] != int(fine.sum()) or values.dtype.kind not in "biuf":
+            raise TypeError(
+                f"the statistic must return a real array with the {int(fine.sum())} paths first, as in "
+                f"lambda r: np.log(r.G[0, :, 0, 0]); it gave shape {values.shape}."
+            )
+        return values.astype(np.float64)

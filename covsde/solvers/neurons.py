@@ -1,0 +1,71 @@
+"""Vectors of one layer, neuron by neuron: networks exactly in law, and limits that have no smaller form."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from covsde.activations import AbstractActivation
+from covsde.solvers.revealed import AbstractVectors, Memory, Normals, Vector
+
+
+class Neurons(AbstractVectors):
+    """All n numbers of a vector (divided by √n), under the activation itself: for any activation, exact at width n."""
+
+    activation: AbstractActivation
+    neurons: int = eqx.field(static=True)
+    width: Float[Array, ""]
+
+    def __init__(self, activation: AbstractActivation, width: int, dtype: jnp.dtype):
+        self.activation = activation
+        self.neurons = width
+        self.width = jnp.asarray(width, dtype)
+
+    def size(self, labels: int) -> int:
+        """n."""
+        return self.neurons
+
+    def directions(self, labels: int) -> int:
+        """One per forward and one per backward label."""
+        return 2 * labels
+
+    def extra(self, labels: int) -> int:
+        """None."""
+        return 0
+
+    def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> tuple[()]:
+        """None."""
+        return ()
+
+    def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
+        """All of them: the basis is that of the neurons."""
+        return jnp.ones(self.neurons, self.width.dtype)
+
+    def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
+        """n independent normals of variance 1/n."""
+        return normals / jnp.sqrt(self.width)
+
+    def activate(
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+    ) -> tuple[Vector, Memory]:
+        """√c φ_s(z), neuron by neuron."""
+        root = self.neurons**0.5
+        return self.activation.at_width(self.neurons)(root * z) * (self._c_root() / root), memory
+
+    def pull_back(
+        self,
+        memory: Memory,
+        z: Vector,
+        r: Vector,
+        label: Array,
+        forward: Array,
+        normals: Normals,
+        chi_key: PRNGKeyArray,
+    ) -> tuple[Vector, Memory]:
+        """√c φ_s'(z) r, neuron by neuron."""
+        z = self.neurons**0.5 * z
+        _, slope = jax.jvp(self.activation.at_width(self.neurons), (z,), (jnp.ones_like(z),))
+        return self._c_root() * slope * r, memory
+
+    def _c_root(self) -> float:
+        return self.activation.normalisation(self.neurons) ** 0.5

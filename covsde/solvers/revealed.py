@@ -1,0 +1,325 @@
+"""Training a deep network whose weights are never drawn, only revealed where the vectors of training meet them.
+
+A Gaussian matrix W is known only through W e (forward) and Wᵀ h (backward) for the vectors seen so far. Kept per layer:
+orthonormal e_i with images m_i = W e_i/√n, orthonormal h_j with images v_j = Wᵀ h_j/√n. A new forward vector is split
+on the e_i; its new direction has an image whose components on the h_j are v_j·e, and which is a fresh Gaussian vector
+elsewhere; backward is the mirror image. Updates of the weights are outer products of vectors already kept, and are
+added as vectors. Nothing nearly equal is subtracted and no Gram matrix is factored, so a path cannot leave the cone.
+
+Labels are (input, training step) in the order of revelation; a vector that is not revealed yet is zero, so that sums
+over all labels are sums over the known ones. Arrays are (labels, size, paths): paths last.
+
+Source: for the algorithm, Y. Lu (2021), Householder dice, for what conditioning on Gaussian matrices allows.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from covsde._linalg import semidefinite_cholesky
+
+Vector = Float[Array, "size paths"]
+Vectors = Float[Array, "labels size paths"]
+Scalars = Float[Array, " paths"]
+Normals = Float[Array, "_ paths"]
+
+
+# What an activation with randomness of its own remembers about one layer; () for one without.
+Memory = Any
+
+
+class AbstractVectors(eqx.Module):
+    """How the vectors of one layer (divided by √n) are stored, and how the activation acts on them."""
+
+    # The width n; for a discretised limit 1/step, not necessarily an integer.
+    width: eqx.AbstractVar[Float[Array, ""]]
+
+    @abc.abstractmethod
+    def size(self, labels: int) -> int:
+        """Numbers stored per vector."""
+
+    @abc.abstractmethod
+    def directions(self, labels: int) -> int:
+        """Independent vectors of a layer that training reveals: the width must exceed it."""
+
+    @abc.abstractmethod
+    def extra(self, labels: int) -> int:
+        """Normals the activation needs per label, beyond those of `fresh`."""
+
+    @abc.abstractmethod
+    def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> Memory:
+        """The empty memory of every layer, arrays with the layers first and the paths last."""
+
+    @abc.abstractmethod
+    def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
+        """1 for the basis directions in use after this many forward and backward labels, 0 for others."""
+
+    @abc.abstractmethod
+    def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
+        """A Gaussian vector of variance 1/n independent of everything, given standard normals.
+
+        Args:
+            normals: standard normals.
+            chi_key: for what else is random.
+            revealed: the basis directions in use.
+            slot: the basis direction free for this vector.
+        """
+
+    @abc.abstractmethod
+    def activate(
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+    ) -> tuple[Vector, Memory]:
+        """√c φ_s(z) of a new forward label, `backward` labels having been revealed."""
+
+    @abc.abstractmethod
+    def pull_back(
+        self,
+        memory: Memory,
+        z: Vector,
+        r: Vector,
+        label: Array,
+        forward: Array,
+        normals: Normals,
+        chi_key: PRNGKeyArray,
+    ) -> tuple[Vector, Memory]:
+        """√c φ_s'(z)ᵀ r of a new backward label, `forward` labels having been revealed."""
+
+
+class Trajectory(NamedTuple):
+    """Training on every path, labels in the order (training step, input).
+
+    Attributes:
+        outputs: f, (labels, paths).
+        Phi: h·h/n at the saved layers, (times, paths, labels, labels).
+        G: ∂f/∂h·∂f/∂h, likewise.
+        A: h(a)·∂f(b)/∂h, likewise.
+        ntk: tangent kernel of the hidden weights per layer at each training step, (steps, paths, P, P).
+    """
+
+    outputs: Float[Array, "labels paths"]
+    Phi: Float[Array, "times paths labels labels"]
+    G: Float[Array, "times paths labels labels"]
+    A: Float[Array, "times paths labels labels"]
+    ntk: Float[Array, "steps paths P P"]
+
+
+class _State(NamedTuple):
+    # Per weight matrix, (depth, labels, size, paths): frames e, h, images m, v, gradients at pre-activations above.
+    e: Array
+    m: Array
+    h: Array
+    v: Array
+    gradients: Array
+    # Post-activations (depth + 1, labels, size, paths), and gradients in them at the saved layers.
+    features: Array
+    saved: Array
+    outputs: Array  # (labels, paths)
+    forces: Array  # -∂loss/∂f, (labels, paths)
+    readout: Array  # (size, paths)
+    memory: Memory  # of the activations of layers 1 … depth
+
+
+def dot(u: Array, v: Array) -> Array:
+    """Inner products over the size axis; leading axes are labels."""
+    return jnp.sum(u * v, axis=-2)
+
+
+def combine(c: Array, vectors: Array) -> Vector:
+    """Σ_i c_i v_i."""
+    return jnp.sum(c[:, None, :] * vectors, axis=0)
+
+
+def split(frame: Vectors, v: Vector) -> tuple[Array, Scalars, Vector]:
+    """Components of v on a frame, the norm of the rest and its direction (0 if there is none); Gram–Schmidt, twice."""
+    first = dot(frame, v[None])
+    rest = v - combine(first, frame)
+    second = dot(frame, rest[None])
+    rest = rest - combine(second, frame)
+    norm, whole = jnp.sqrt(dot(rest, rest)), jnp.sqrt(dot(v, v))
+    new = norm > 1e4 * jnp.finfo(v.dtype).eps * whole
+    direction = jnp.where(new[None, :], rest / jnp.where(new, norm, 1)[None, :], 0)
+    return first + second, jnp.where(new, norm, 0), direction
+
+
+def _image(fresh: Vector, direction: Vector, frame: Vectors, images: Vectors) -> Vector:
+    """W e/√n for a new direction e: prescribed on the frame of the other side, fresh elsewhere, 0 if e is."""
+    known = dot(images, direction[None]) - dot(frame, fresh[None])
+    exists = jnp.any(direction != 0, axis=0)
+    return jnp.where(exists[None, :], fresh + combine(known, frame), 0)
+
+
+def put(whole: Array, block: Array, start: Array, axis: int) -> Array:
+    """`whole` with a block written at `start` along an axis."""
+    return jax.lax.dynamic_update_slice_in_dim(whole, block, start, axis=axis)
+
+
+@eqx.filter_jit
+def train_revealed(
+    space: AbstractVectors,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    *,
+    loss: Callable[[Array, Array], Array],
+    learning_rate: Float[Array, ""],
+    output_scale: Float[Array, ""],
+    updates: int,
+    depth: int,
+    layers: tuple[int, ...],
+    paths: int,
+) -> Trajectory:
+    """Gradient descent on the hidden matrices, W ← W - (η₀/n) ∂loss/∂W, of networks f = s w·h_d/√n.
+
+    Args:
+        space: how vectors are stored, with the width n.
+        V0: input Gram matrix (P, P); its dtype is that of the computation.
+        targets: y (P,).
+        key: JAX key.
+        loss: maps outputs (P,) and targets (P,) to a number.
+        learning_rate: η₀.
+        output_scale: s.
+        updates: training steps.
+        depth: number of layers d.
+        layers: layers at which order parameters are saved, 0 … d.
+        paths: number of independent paths.
+
+    Returns:
+        Outputs and order parameters; labels = P (updates + 1).
+    """
+    P, dtype = V0.shape[0], V0.dtype
+    labels = P * (updates + 1)
+    size = space.size(labels)
+    n = space.width
+    root = jnp.sqrt(n)
+    rate = learning_rate * output_scale / (n * root)
+    extra = space.extra(labels)
+    L, _ = semidefinite_cholesky(V0[None])
+    inputs = jnp.broadcast_to(jnp.pad(L[0], ((0, 0), (0, size - P)))[:, :, None], (P, size, paths))
+    negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
+
+    def forward_pass(s: _State, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
+        normal_key, chi_key = jax.random.split(key)
+        normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
+        chi_keys = jax.random.split(chi_key, (depth, P, 2))
+
+        def layer(x: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
+            e, m, h, v, gradients, features, memory, normals, chi_keys = inputs
+            kept: list[tuple[Vector, ...]] = []
+            for p in range(P):
+                a = k * P + p
+                c, norm, direction = split(e, x[p])
+                fresh = space.fresh(normals[p, :size], chi_keys[p, 0], space.revealed(labels, a, k * P), a)
+                image = _image(fresh, direction, h, v)
+                push = s.forces * dot(features, x[p][None])
+                z = combine(c, m) + norm[None, :] * image + rate * combine(push, gradients)
+                e, m = put(e, direction[None], a, 0), put(m, image[None], a, 0)
+                x_new, memory = space.activate(memory, z, a, k * P, normals[p, size:], chi_keys[p, 1])
+                kept.append((direction, image, z, x_new))
+            directions, images, z, x = (jnp.stack(column) for column in zip(*kept, strict=True))
+            return x, (directions, images, z, x, memory)
+
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, chi_keys)
+        return jax.lax.scan(layer, inputs, xs)[1]
+
+    def backward_pass(s: _State, z: Array, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
+        normal_key, chi_key, top_key = jax.random.split(key, 3)
+        normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
+        chi_keys = jax.random.split(chi_key, (depth, P, 2))
+
+        def layer(g: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
+            e, m, h, v, gradients, features, memory, z_below, normals, chi_keys = inputs
+            kept: list[tuple[Vector, ...]] = []
+            for p in range(P):
+                b = k * P + p
+                c, norm, direction = split(h, g[p])
+                fresh = space.fresh(
+                    normals[p, :size], chi_keys[p, 0], space.revealed(labels, (k + 1) * P, b), labels + b
+                )
+                image = _image(fresh, direction, e, m)
+                push = s.forces * dot(gradients, g[p][None])
+                r = combine(c, v) + norm[None, :] * image + rate * combine(push, features)
+                h, v = put(h, direction[None], b, 0), put(v, image[None], b, 0)
+                below, memory = space.pull_back(
+                    memory, z_below[p], r, b, (k + 1) * P, normals[p, size:], chi_keys[p, 1]
+                )
+                kept.append((direction, image, r, below))
+            directions, images, r, g_below = (jnp.stack(column) for column in zip(*kept, strict=True))
+            x = jax.lax.dynamic_slice_in_dim(features, k * P, P)
+            kernel = dot(x[:, None], x[None, :]) * dot(g[:, None], g[None, :])
+            return g_below, (directions, images, r, g, kernel, memory)
+
+        top_memory = jax.tree.map(lambda M: M[-1], s.memory)
+        top = []
+        top_normals = jax.random.normal(top_key, (P, extra, paths), dtype)
+        for p in range(P):
+            top_chi_key = jax.random.fold_in(top_key, p)
+            below, top_memory = space.pull_back(
+                top_memory, z[-1, p], s.readout, k * P + p, (k + 1) * P, top_normals[p], top_chi_key
+            )
+            top.append(below)
+        # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
+        memory = jax.tree.map(lambda M: jnp.concatenate([jnp.zeros_like(M[:1]), M[:-1]]), s.memory)
+        z_below = jnp.concatenate([inputs[None], z[:-1]])
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals, chi_keys)
+        *rest, memory = jax.lax.scan(layer, jnp.stack(top), xs, reverse=True)[1]
+        memory = jax.tree.map(lambda M, last: jnp.concatenate([M[1:], last[None]]), memory, top_memory)
+        return (*rest, memory)
+
+    readout_key, chi_key, training_key = jax.random.split(key, 3)
+    readout = space.fresh(
+        jax.random.normal(readout_key, (size, paths), dtype), chi_key, space.revealed(labels, P, 0), jnp.asarray(labels)
+    )
+
+    def step(s: _State, k: Array) -> tuple[_State, Array]:
+        up, down = jax.random.split(jax.random.fold_in(training_key, k))
+        at = k * P
+        directions, images, z, x, memory = forward_pass(s, k, up)
+        f = output_scale * root * dot(x[-1], s.readout[None])
+        s = s._replace(
+            e=put(s.e, directions, at, 1),
+            m=put(s.m, images, at, 1),
+            features=put(s.features, jnp.concatenate([inputs[None], x]), at, 1),
+            outputs=put(s.outputs, f, at, 0),
+            memory=memory,
+        )
+        # The forces of this step act from the next step on.
+        directions, images, r, g, kernel, memory = backward_pass(s, z, k, down)
+        above = jnp.broadcast_to(s.readout[None, None], (1, *r.shape[1:]))
+        s = s._replace(
+            h=put(s.h, directions, at, 1),
+            v=put(s.v, images, at, 1),
+            gradients=put(s.gradients, g, at, 1),
+            saved=put(s.saved, jnp.concatenate([r, above])[jnp.asarray(layers)], at, 1),
+            forces=put(s.forces, negative_gradient(f), at, 0),
+            memory=memory,
+        )
+        return s, jnp.moveaxis(jnp.mean(kernel, axis=0), -1, 0)
+
+    def zeros(*shape: int) -> Array:
+        return jnp.zeros((*shape, paths), dtype)
+
+    start = _State(
+        e=zeros(depth, labels, size),
+        m=zeros(depth, labels, size),
+        h=zeros(depth, labels, size),
+        v=zeros(depth, labels, size),
+        gradients=zeros(depth, labels, size),
+        features=zeros(depth + 1, labels, size),
+        saved=zeros(len(layers), labels, size),
+        outputs=zeros(labels),
+        forces=zeros(labels),
+        readout=readout,
+        memory=space.memory(labels, depth, paths, dtype),
+    )
+    s, ntk = jax.lax.scan(step, start, jnp.arange(updates + 1))
+    x = s.features[jnp.asarray(layers)]
+
+    def products(u: Array, v: Array) -> Array:
+        return jnp.einsum("tadr,tbdr->trab", u, v)
+
+    return Trajectory(s.outputs, products(x, x), products(s.saved, s.saved), root * products(x, s.saved), ntk)

@@ -1,0 +1,317 @@
+"""Feature learning: training in the proportional limit, and finite networks really trained, as the same result."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
+
+from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde.architectures import AbstractTrainable
+from covsde.inputs import check_gram
+from covsde.losses import Loss, loss_named
+from covsde.records import PathRecord
+from covsde.simulate import _dtype, _metadata, _save_times
+from covsde.solvers.revealed import Trajectory
+from covsde.status import PathStatus
+
+# Gradient descent that has come this far from its targets will not come back.
+_DIVERGED = 1e6
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Training(PathRecord):
+    """Training of an infinite limit or of finite networks: outputs over updates, order parameters over layer time.
+
+    A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
+    (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
+
+    Args:
+        tau: layer times ℓ/L, increasing from 0 to 1, (times,).
+        targets: y (P,).
+        outputs: f before each update and after the last, (updates + 1, paths, P).
+        losses: (updates + 1, paths).
+        Phi: forward covariance h(a)·h(b)/n, (times, paths, N, N).
+        G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N).
+        A: overlap h(a)·∂f(b)/∂h, (times, paths, N, N), not symmetric.
+        ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, at each update, (updates + 1, paths, P, P).
+        last_update: the last update with valid outputs, (paths,).
+    """
+
+    path_axis: ClassVar = {
+        "outputs": 1,
+        "losses": 1,
+        "Phi": 1,
+        "G": 1,
+        "A": 1,
+        "ntk": 1,
+        "last_update": 0,
+        "status": 0,
+    }
+
+    tau: NDArray[Any]
+    targets: NDArray[Any]
+    outputs: NDArray[Any]
+    losses: NDArray[Any]
+    Phi: NDArray[Any]
+    G: NDArray[Any]
+    A: NDArray[Any]
+    ntk: NDArray[Any]
+    last_update: NDArray[Any]
+
+    @property
+    def updates(self) -> int:
+        """Number of training steps."""
+        return int(self.outputs.shape[0] - 1)
+
+    def label(self, update: int, datum: int = 0) -> int:
+        """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative."""
+        P = self.outputs.shape[2]
+        return (update % (self.updates + 1)) * P + datum
+
+    def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
+        """Feature movement |h(update) - h(0)|²/n of one input at each saved layer time, (times, paths)."""
+        a, b = self.label(update, datum), self.label(0, datum)
+        return np.asarray(self.Phi[..., a, a] + self.Phi[..., b, b] - 2 * self.Phi[..., a, b])
+
+    def alignment(self, update: int = -1) -> NDArray[Any]:
+        """Kernel–target alignment yᵀΦy / (|y|² tr Φ) of the features at each saved layer time, (times, paths)."""
+        P = self.targets.size
+        block = slice(self.label(update), self.label(update) + P)
+        Phi = self.Phi[..., block, block]
+        signal = np.einsum("a,trab,b->tr", self.targets, Phi, self.targets)
+        return np.asarray(signal / np.sum(self.targets**2) / np.trace(Phi, axis1=2, axis2=3))
+
+
+def _settings(
+    architecture: Any, V0: Any, targets: Any, updates: Any, learning_rate: Any
+) -> tuple[np.ndarray, np.ndarray, int, float]:
+    example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
+    instance_of("architecture", architecture, AbstractTrainable, example)
+    gram = check_gram(V0)
+    y = np.asarray(targets, np.float64)
+    if y.shape != (gram.shape[0],) or not np.all(np.isfinite(y)):
+        raise ValueError(
+            f"targets must hold one finite number per input, shape ({gram.shape[0]},), got shape {y.shape}."
+        )
+    return gram, y, positive_int("updates", updates, least=0), finite_number("learning_rate", learning_rate)
+
+
+def _collect(
+    run: Callable[[PRNGKeyArray], Trajectory], key: PRNGKeyArray, total: int, chunk: int
+) -> list[NDArray[Any]]:
+    """Arrays with the paths at axis 1, cut to `total`; chunk c uses fold_in(key, c)."""
+    parts = [[np.asarray(x) for x in run(jax.random.fold_in(key, c))] for c in range(-(-total // chunk))]
+    return [np.concatenate(column, axis=1)[:, :total] for column in zip(*parts, strict=True)]
+
+
+def _result(
+    arrays: list[NDArray[Any]], tau: NDArray[Any], y: NDArray[Any], loss: Loss, metadata: dict[str, Any]
+) -> Training:
+    flat, Phi, G, A, ntk = (np.array(x) for x in arrays)
+    P, paths = y.size, flat.shape[1]
+    outputs = np.moveaxis(flat.reshape(-1, P, paths), 1, 2)
+    with np.errstate(invalid="ignore"):
+        valid = np.all(np.abs(outputs) <= _DIVERGED * max(1.0, float(np.max(np.abs(y)))), axis=2)
+    valid = np.logical_and.accumulate(valid, axis=0)
+    last = valid.sum(axis=0) - 1
+    outputs[~valid] = np.nan
+    ntk[~valid] = np.nan
+    gone = np.repeat(~valid, P, axis=0).T  # (paths, N)
+    for X in (Phi, G, A):
+        X[:, gone[:, :, None] | gone[:, None, :]] = np.nan
+    rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
+    status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
+    losses = np.asarray(jax.vmap(jax.vmap(lambda f: loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(outputs)))
+    return Training(
+        status=status.astype(np.int8),
+        metadata=metadata,
+        tau=tau,
+        targets=y,
+        outputs=outputs,
+        losses=losses,
+        Phi=Phi,
+        G=G,
+        A=A,
+        ntk=ntk,
+        last_update=last,
+    )
+
+
+def train(
+    architecture: AbstractTrainable,
+    V0: Any,
+    *,
+    targets: Any,
+    updates: int = 3,
+    learning_rate: float = 1.0,
+    paths: int = 2000,
+    key: int | PRNGKeyArray = 0,
+    loss: str | Loss = "squared",
+    steps: int | None = None,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+    **options: Any,
+) -> Training:
+    """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
+
+    Args:
+        architecture: e.g. MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5).
+        V0: Gram matrix of the inputs (P, P), symmetric positive semidefinite.
+        targets: one number per input, (P,).
+        updates: steps of gradient descent on all inputs.
+        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices.
+        paths: number of independent paths.
+        key: int seed or JAX key; the result depends on it and on `chunk`.
+        loss: "squared" (½ Σ (f - y)²), "logistic" (y = ±1), or a JAX function of outputs (P,) and targets (P,).
+        steps: steps over unit layer time; the weak error is of first order in 1/steps. Default: 100 per unit of T.
+        save_at: layer times at which Phi, G and A are kept, rounded to steps, with 0 and 1; default: fifths.
+        dtype: float64 (default) or float32.
+        chunk: paths trained at a time; bounds the memory.
+        options: what the architecture adds; for an MLP output_scale = 1.0, the s in f = s w·h/√n.
+
+    Returns:
+        `Training`, with paths whose training diverged counted in `failures`.
+
+    Raises:
+        ValueError: for an argument out of range; the message names it.
+        TypeError: for an activation without a limit, or an option the architecture does not know.
+
+    Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
+    Waterloo, 2025). Smooth even parts (κ₂ ≠ 0) and shaped ReLU run as networks of width steps/T without weights.
+    """
+    gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
+    paths, kind, typed, function = positive_int("paths", paths), _dtype(dtype), typed_key(key), loss_named(loss)
+    labels = y.size * (updates + 1)
+    steps = architecture.training_steps(labels) if steps is None else positive_int("steps", steps)
+    layers = _layers(save_at, steps)
+    default = architecture.training_chunk(labels, steps, None, kind.itemsize)
+    chunk = positive_int("chunk", min(paths, default) if chunk is None else chunk)
+    tau = np.asarray(layers) / steps
+    settings = _metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
+    settings |= _described(y, updates, rate, function, kind, chunk, tau, options)
+    start = time.perf_counter()
+    with jax.enable_x64(kind == np.float64):
+
+        def run(chunk_key: PRNGKeyArray) -> Trajectory:
+            return architecture.train_limit(
+                jnp.asarray(gram, kind),
+                jnp.asarray(y, kind),
+                chunk_key,
+                loss=function,
+                learning_rate=rate,
+                updates=updates,
+                steps=steps,
+                layers=layers,
+                paths=chunk,
+                options=options,
+            )
+
+        arrays = _collect(run, typed, paths, chunk)
+        return _result(arrays, tau, y, function, settings | {"seconds": time.perf_counter() - start})
+
+
+def train_networks(
+    architecture: AbstractTrainable,
+    V0: Any,
+    *,
+    targets: Any,
+    updates: int = 3,
+    learning_rate: float = 1.0,
+    width: int,
+    draws: int = 2000,
+    key: int | PRNGKeyArray = 1,
+    method: str = "law",
+    depth: int | None = None,
+    loss: str | Loss = "squared",
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+    **options: Any,
+) -> Training:
+    """Train finite networks by gradient descent on their hidden matrices.
+
+    Args:
+        architecture: the same object that `train` takes.
+        V0: Gram matrix of the inputs (P, P); the inputs have as many dimensions as the layers have neurons.
+        targets: one number per input, (P,).
+        updates: steps of gradient descent on all inputs.
+        learning_rate: η₀; the networks use η₀/n.
+        width: neurons per layer, n.
+        draws: number of independent networks.
+        key: int seed or JAX key.
+        method: "law" reveals the weights only where training meets them, exactly in law; "weights" draws and trains
+            them.
+        depth: number of hidden layers; default round(T n).
+        loss: as for `train`.
+        save_at: layer times at which Phi, G and A are kept, rounded to layers, with 0 and 1; default: fifths.
+        dtype: float64 (default) or float32.
+        chunk: networks trained at a time; bounds the memory.
+        options: as for `train`.
+
+    Returns:
+        `Training`, as `train` gives it.
+
+    Raises:
+        ValueError: for an argument out of range; the message names it.
+    """
+    gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
+    width, draws = positive_int("width", width), positive_int("draws", draws)
+    kind, typed, function = _dtype(dtype), typed_key(key), loss_named(loss)
+    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
+    layers = _layers(save_at, depth)
+    default = architecture.training_chunk(y.size * (updates + 1), depth, width, kind.itemsize)
+    chunk = positive_int("chunk", min(draws, default) if chunk is None else chunk)
+    tau = np.asarray(layers) / depth
+    settings = _metadata("network", architecture, gram, recorded_key(key), label=f"networks, width {width}")
+    settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
+    settings |= _described(y, updates, rate, function, kind, chunk, tau, options)
+    start = time.perf_counter()
+    with jax.enable_x64(kind == np.float64):
+        sampler = eqx.filter_jit(architecture.train_networks)
+
+        def run(chunk_key: PRNGKeyArray) -> Trajectory:
+            return sampler(
+                jnp.asarray(gram, kind),
+                jnp.asarray(y, kind),
+                chunk_key,
+                method=method,
+                loss=function,
+                learning_rate=rate,
+                updates=updates,
+                width=width,
+                depth=depth,
+                layers=layers,
+                draws=chunk,
+                options=options,
+            )
+
+        arrays = _collect(run, typed, draws, chunk)
+        return _result(arrays, tau, y, function, settings | {"seconds": time.perf_counter() - start})
+
+
+def _layers(save_at: Sequence[float | int] | None, steps: int) -> tuple[int, ...]:
+    times = _save_times(np.linspace(0, 1, 6).tolist() if save_at is None else save_at)
+    return tuple(sorted({round(float(t) * steps) for t in times}))
+
+
+def _described(
+    y: np.ndarray,
+    updates: int,
+    rate: float,
+    loss: Loss,
+    kind: np.dtype,
+    chunk: int,
+    tau: np.ndarray,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    name = getattr(loss, "__name__", repr(loss))
+    described = {"targets": y.tolist(), "updates": updates, "learning_rate": rate, "loss": name, "dtype": kind.name}
+    return described | {"chunk": chunk, "save_at": tau.tolist(), **{k: repr(v) for k, v in options.items()}}

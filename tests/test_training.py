@@ -1,0 +1,291 @@
+"""Training in the proportional limit and in finite networks: exact identities, exact laws, and the approach."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problems
+import pytest
+from scipy import stats
+
+import covsde as cs
+from covsde.losses import squared
+from covsde.networks.backward import embed
+from covsde.networks.layers import Layers
+from covsde.networks.mlp import MLPNetwork
+from covsde.networks.training import descend, hidden_matrices
+
+PAIR = np.asarray(problems.PAIR)
+ONE = np.eye(1)
+TANH = cs.ShapedSmooth(jnp.tanh)
+CUBIC = cs.ShapedSmooth(lambda x: x + 0.5 * x**2 - x**3 / 6)  # κ₂ = 1, κ₃ = -1
+T = 0.5
+
+
+def close(value: float, error: float, exact: float, exact_error: float = 0.0, errors: float = 4.0) -> None:
+    assert abs(value - exact) < errors * math.hypot(error, exact_error), (value, error, exact)
+
+
+def limit(activation: Any, **settings: Any) -> cs.Training:
+    """One shape for every test of the limit: it compiles once."""
+    defaults = {"targets": [1.0], "updates": 2, "paths": 4096, "chunk": 512, "save_at": [0, 0.5, 1], "key": 1}
+    return cs.train(cs.MLP(activation, T), ONE, **(defaults | settings))
+
+
+@pytest.fixture(scope="module")
+def linear() -> cs.Training:
+    return limit(cs.Identity())
+
+
+@pytest.fixture(scope="module")
+def tanh() -> cs.Training:
+    return limit(TANH)
+
+
+# --- networks with real weights -------------------------------------------------------------------------------------
+
+
+def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
+    n, s, rate = 6, 1.5, 0.7
+    x, y = embed(jnp.asarray(PAIR), n), jnp.asarray([1.0, -1.0])
+    plan = Layers.uniform(TANH, n, 3)
+    network = MLPNetwork(plan, out_size=1, in_size=n, key=jax.random.key(0), dtype=jnp.dtype(float))
+
+    @eqx.filter_grad
+    def gradient(network: MLPNetwork) -> jax.Array:
+        return squared(s * network(x)[:, 0], y)
+
+    after, (f, _, _, ntk) = descend(network, x, y, squared, jnp.asarray(rate), jnp.asarray(s))
+    np.testing.assert_allclose(f, s * network(x)[:, 0], rtol=1e-12)
+    moves = [hidden_matrices(after), hidden_matrices(network), hidden_matrices(gradient(network))]
+    for new, old, slope in zip(*moves, strict=True):
+        np.testing.assert_allclose(new, old - rate / n * slope, rtol=1e-10, atol=1e-14)
+    # The kernel is that of the parameters: Σ_W ∂f/∂W · ∂f/∂W, per layer.
+    jacobian = eqx.filter_jacrev(lambda net: net(x)[:, 0])(network)
+    rows = np.concatenate([np.asarray(J).reshape(2, -1) for J in hidden_matrices(jacobian)], axis=1)
+    np.testing.assert_allclose(ntk, rows @ rows.T / 3, rtol=1e-10)
+
+
+SAME = [(TANH, 20, 2), (cs.ShapedReLU(1.0, -1.0), 12, 1), (cs.ShapedSmooth(jax.nn.softplus), 12, 1)]
+
+
+@pytest.mark.parametrize(("activation", "width", "P"), SAME, ids=["tanh", "relu", "softplus"])
+def test_networks_without_weights_have_the_law_of_those_with_weights(activation: Any, width: int, P: int) -> None:
+    y = [1.0, -1.0][:P]
+    mlp = cs.MLP(activation, T)
+    settings: dict[str, Any] = {"targets": y, "updates": 2, "width": width, "dtype": np.float32, "save_at": [0, 0.5, 1]}
+    law, real = (
+        cs.train_networks(mlp, PAIR[:P, :P], draws=4000, chunk=1000, method=method, key=3, **settings)
+        for method in ("law", "weights")
+    )
+    statistics = {
+        "f after": lambda r: r.outputs[2, :, 0],
+        "f joint": lambda r: np.tanh(r.outputs[0, :, 0] * r.outputs[2, :, 0]),
+        "Phi": lambda r: np.log(r.Phi[2, :, 2 * P, 2 * P]),
+        "Phi across updates": lambda r: r.movement()[2],
+        "G": lambda r: np.log(r.G[0, :, P, P]),
+        "A up": lambda r: r.A[1, :, 2 * P, 0],
+        "A down": lambda r: r.A[1, :, 0, P],
+        "ntk": lambda r: np.log(r.ntk[1, :, 0, 0]),
+    }
+    for name, f in statistics.items():
+        x, y_ = f(law), f(real)
+        assert stats.ks_2samp(x, y_).pvalue > 1e-3, name
+
+
+# --- the discretised limit is the exact law of a network --------------------------------------------------------------
+
+
+def isotropic_map(rng: np.random.Generator, n: int) -> np.ndarray:
+    """B_kij with the covariance of z_i z_j of Gaussian z, over n²."""
+    B = np.tril(rng.standard_normal((n, n, n)), -1)
+    B = B + np.swapaxes(B, 1, 2)
+    index = np.arange(n)
+    B[:, index, index] = rng.standard_normal((n, 1)) + math.sqrt(2) * rng.standard_normal((n, n))
+    return B / n
+
+
+def closed_network(rng: np.random.Generator, n: int, d: int, kappa2: float, kappa3: float, updates: int) -> np.ndarray:
+    """A network whose weights and quadratic maps are really drawn, trained in NumPy: f, and overlaps at mid layer."""
+    W, w = rng.standard_normal((d, n, n)), rng.standard_normal(n)
+    B = [isotropic_map(rng, n) if kappa2 else np.zeros((n, n, n)) for _ in range(d)]
+    x0 = math.sqrt(n) * np.eye(n)[0]
+    f, mid_x, mid_r = [], [], []
+
+    def scale(z: np.ndarray) -> float:
+        return math.exp((kappa3 / 2 * (z @ z / n - 1) - 3 * kappa2**2 / 8) / n)
+
+    for _ in range(updates + 1):
+        x, z = [x0], []
+        for l in range(d):
+            z.append(W[l] @ x[-1] / math.sqrt(n))
+            x.append(scale(z[-1]) * z[-1] + kappa2 / (2 * math.sqrt(n)) * (B[l] @ z[-1]) @ z[-1])
+        f.append(w @ x[-1] / math.sqrt(n))
+        r = w
+        gradients = []
+        for l in reversed(range(d)):
+            g = scale(z[l]) * (r + kappa3 / n**2 * (z[l] @ r) * z[l]) + kappa2 / math.sqrt(n) * r @ (B[l] @ z[l])
+            gradients.append((l, g))
+            r = W[l].T @ g / math.sqrt(n)
+            if l == d // 2:
+                mid_r.append(r)
+        mid_x.append(x[d // 2])
+        for l, g in gradients:
+            W[l] += (1 / n) * (1 - f[-1]) * np.outer(g, x[l]) / n
+    A = np.array(mid_x) @ np.array(mid_r).T / math.sqrt(n)
+    return np.concatenate([f, A.ravel()])
+
+
+@pytest.mark.parametrize("activation", [TANH, CUBIC], ids=["odd", "general"])
+def test_a_step_of_the_limit_is_exactly_a_layer_of_a_network(activation: Any) -> None:
+    n, d, updates = 14, 7, 2
+    rng = np.random.default_rng(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        real = np.array([closed_network(rng, n, d, activation.kappa2, activation.kappa3, updates) for _ in range(3000)])
+    run = cs.train(
+        cs.MLP(activation, T),
+        ONE,
+        targets=[1.0],
+        updates=updates,
+        steps=d,
+        paths=8192,
+        chunk=4096,
+        save_at=[0, 3 / 7, 1],
+    )
+    ours = np.concatenate([run.outputs[:, :, 0], np.moveaxis(run.A[1], 0, -1).reshape(9, -1)]).T
+    # So narrow a network can diverge: at one place, for both.
+    ours, real = (np.where(np.abs(x) < 1e6, x, 1e6) for x in (ours, real))
+    for k in range(real.shape[1]):
+        assert stats.ks_2samp(ours[:, k], real[:, k]).pvalue > 1e-3, k
+    # Joint, not only marginal.
+    for i, j in ((0, 2), (1, 7), (2, 11), (3, 5), (4, 9)):
+        x, y = np.tanh(ours[:, i] * ours[:, j]), np.tanh(real[:, i] * real[:, j])
+        (a, se_a), (b, se_b) = problems.estimate(x), problems.estimate(y)
+        close(a, se_a, b, se_b)
+
+
+# --- identities of the limit ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["linear", "tanh"])
+def test_overlaps_have_their_boundary_values_exactly(name: str, request: pytest.FixtureRequest) -> None:
+    run: cs.Training = request.getfixturevalue(name)
+    f = run.outputs[:, :, 0]
+    for a in range(3):
+        for b in range(3):
+            assert np.max(np.abs(run.A[-1, :, a, b] - f[a])) < 1e-9 * np.max(np.abs(f))
+            if a > b:
+                assert np.max(np.abs(run.A[0, :, a, b] - run.A[0, :, b, b])) < 1e-9 * np.max(np.abs(run.A))
+
+
+def test_the_overlap_of_a_linear_network_with_itself_does_not_move(linear: cs.Training) -> None:
+    for a in range(3):
+        assert np.max(np.abs(linear.A[:, :, a, a] - linear.outputs[a, :, 0])) < 1e-9 * np.max(np.abs(linear.outputs))
+
+
+def test_before_training_it_is_the_limit_at_initialization(linear: cs.Training, tanh: cs.Training) -> None:
+    for run in (linear, tanh):
+        (a, se_a), (b, se_b) = problems.estimate(run.outputs[0, :, 0] ** 2), problems.estimate(run.Phi[-1, :, 0, 0])
+        close(a, se_a, b, se_b)
+    close(*problems.estimate(linear.G[0, :, 0, 0]), 1.0)
+    close(*problems.estimate(np.log(linear.G[0, :, 0, 0])), -T, 0.02)  # a step is 1/100
+    close(*problems.estimate(np.log(linear.Phi[-1, :, 0, 0])), -T, 0.02)
+    # Another solver, on Grams: same law of gradients, overlaps and outputs.
+    start = cs.simulate_gradients(cs.MLP(TANH, T), ONE, paths=8192, steps=10, key=5)
+    for x, y in (
+        (np.log(tanh.G[0, :, 0, 0]), np.log(start.G[0, :, 0, 0])),
+        (tanh.A[1, :, 0, 0], start.A[5, :, 0, 0]),
+        (tanh.ntk[0, :, 0, 0], start.ntk[:, 0, 0]),
+        (
+            np.log(tanh.Phi[-1, :, 0, 0]) * np.log(tanh.G[0, :, 0, 0]),
+            np.log(start.Phi[-1, :, 0, 0] * 1.0) * np.log(start.G[0, :, 0, 0]),
+        ),
+    ):
+        assert stats.ks_2samp(x, y).pvalue > 1e-3
+
+
+def test_the_trained_linear_network_is_the_same_upside_down(linear: cs.Training) -> None:
+    # Transposition exchanges input and readout, which are both fixed: Φ_τ and G_{1-τ} have one law at every update.
+    for k in range(2):
+        for up, down in ((linear.Phi[-1], linear.G[0]), (linear.Phi[1], linear.G[1])):
+            assert stats.ks_2samp(up[:, k, k], down[:, k, k]).pvalue > 1e-3
+        assert stats.ks_2samp(linear.Phi[-1, :, 0, 1], linear.G[0, :, 0, 1]).pvalue > 1e-3
+
+
+def test_a_small_learning_rate_moves_outputs_by_the_tangent_kernel() -> None:
+    run = limit(TANH, learning_rate=1e-5, paths=512)
+    f = run.outputs[:, :, 0]
+    predicted = 1e-5 * T * run.ntk[0, :, 0, 0] * (1 - f[0])
+    np.testing.assert_allclose(f[1] - f[0], predicted, rtol=2e-3, atol=1e-9)
+    assert np.max(run.movement()) < 1e-6
+
+
+# --- values: networks of width 100, really trained by another program -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "means", "errors", "deviations"),
+    [
+        ("linear", (0.002, 0.435, 0.547), (0.015, 0.011, 0.008), (1.000, 0.718, 0.477)),
+        ("tanh", (-0.001, 0.419, 0.586), (0.016, 0.010, 0.007), (0.910, 0.565, 0.399)),
+    ],
+)
+def test_outputs_after_training_are_those_of_an_independent_program(
+    name: str, means: Any, errors: Any, deviations: Any, request: pytest.FixtureRequest
+) -> None:
+    run: cs.Training = request.getfixturevalue(name)
+    for k, (mean, error, deviation) in enumerate(zip(means, errors, deviations, strict=True)):
+        f = run.outputs[k, :, 0]
+        close(*problems.estimate(f), mean, error, errors=3)
+        if k < 2 or name == "tanh":
+            close(float(f.std()), 0.03 * deviation, deviation, errors=3)
+    overlap = run.A[1]
+    if name == "tanh":
+        for (a, b), deviation in {(0, 0): 0.555, (0, 1): 0.523, (1, 0): 0.431, (1, 1): 0.364}.items():
+            close(float(overlap[:, a, b].std()), 0.02 * deviation, deviation, errors=3)
+    else:
+        close(*problems.estimate(run.Phi[-1, :, 1, 1]), 0.872, 0.015)
+        close(*problems.estimate(run.Phi[-1, :, 1, 0]), 0.845, 0.015)
+
+
+# --- failures and arguments -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::covsde.FailedPathsWarning")
+def test_training_that_diverges_is_counted_and_marked() -> None:
+    run = limit(cs.Identity(), learning_rate=300.0, paths=512)
+    gone = run.status == cs.PathStatus.EXPLODED
+    assert run.failures["total"] == run.failures["EXPLODED"] == gone.sum() > 50
+    assert np.all(np.isnan(run.outputs[2, gone])) or np.all(run.last_update[gone] < 2)
+    assert np.all(np.isfinite(run.outputs[0]))
+    assert np.all(np.isfinite(run.mean(lambda r: r.outputs[2, :, 0]).value))
+    assert np.all(np.isfinite(run.Phi[:, :, 0, 0]))
+
+
+def test_the_logistic_loss_pushes_outputs_to_the_side_of_their_labels() -> None:
+    run = limit(TANH, loss="logistic", paths=512)
+    f = run.outputs[:, :, 0]
+    np.testing.assert_allclose(run.losses, np.logaddexp(0, -f), rtol=1e-10)
+    assert np.all(np.diff(run.losses.mean(axis=1)) < 0)
+
+
+def test_paths_do_not_depend_on_how_many_there_are(tanh: cs.Training) -> None:
+    few = limit(TANH, paths=7)
+    np.testing.assert_array_equal(few.outputs, tanh.outputs[:, :7])
+
+
+def test_bad_arguments_are_named() -> None:
+    mlp = cs.MLP(TANH, T)
+    with pytest.raises(ValueError, match=r"targets must hold one finite number per input, shape \(2,\)"):
+        cs.train(mlp, PAIR, targets=[1.0])
+    with pytest.raises(ValueError, match="steps=5 is too few"):
+        cs.train(mlp, PAIR, targets=[1.0, 0.0], steps=5)
+    with pytest.raises(ValueError, match="width=8 is too small for method='law'"):
+        cs.train_networks(mlp, PAIR, targets=[1.0, 0.0], width=8)
+    with pytest.raises(ValueError, match="loss must be one of"):
+        cs.train(mlp, PAIR, targets=[1.0, 0.0], loss="hinge")
+    with pytest.raises(TypeError, match="no training option 'richness'"):
+        cs.train(mlp, PAIR, targets=[1.0, 0.0], richness=1.0)
