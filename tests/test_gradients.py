@@ -61,7 +61,9 @@ def test_overlap_moments_are_those_of_gaussian_preactivations(activation: Any) -
 
 
 @pytest.mark.parametrize(
-    "activation", [cs.ShapedSmooth(jnp.tanh), cs.ShapedSmooth(jax.nn.silu, a=1.5), cs.ShapedSmooth(jnp.expm1)], ids=repr
+    "activation",
+    [cs.ShapedSmooth(jnp.tanh), cs.ShapedSmooth(jax.nn.silu, a=1.5), cs.ShapedSmooth(jnp.expm1)],
+    ids=["tanh", "silu", "expm1"],
 )
 def test_the_drift_of_gradients_is_that_of_one_wide_layer(activation: Any) -> None:
     # n(c E φ'(z_1)φ'(z_2) - 1) at n = 10⁶ by Gauss–Hermite quadrature.
