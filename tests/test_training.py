@@ -69,10 +69,10 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     np.testing.assert_allclose(ntk, rows @ rows.T / 3, rtol=1e-10)
 
 
-SAME = [(TANH, 20, 2), (cs.ShapedReLU(1.0, -1.0), 12, 1), (cs.ShapedSmooth(jax.nn.softplus), 12, 1)]
+SAME = [(cs.ShapedSmooth(lambda x: jnp.tanh(x + 0.5)), 16, 2), (cs.ShapedReLU(1.0, -1.0), 12, 1)]
 
 
-@pytest.mark.parametrize(("activation", "width", "P"), SAME, ids=["tanh", "relu", "softplus"])
+@pytest.mark.parametrize(("activation", "width", "P"), SAME, ids=["smooth", "relu"])
 def test_networks_without_weights_have_the_law_of_those_with_weights(activation: Any, width: int, P: int) -> None:
     y = [1.0, -1.0][:P]
     mlp = cs.MLP(activation, T)
