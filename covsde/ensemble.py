@@ -115,7 +115,7 @@ class Ensemble:
         status: One `PathStatus` per path, shape (paths,).
         stop_tau: Layer time up to which each path is valid, shape (paths,); 1.0 for fine paths.
         metadata: How the ensemble was made; must be expressible as JSON. Keys used here: "kind" ("limit" or
-            "network"), "label", "architecture", "width", "depth".
+            "network"), "label", "architecture", "width", "depth", "deterministic".
 
     Raises:
         ValueError: If shapes or values contradict the above.
@@ -179,6 +179,11 @@ class Ensemble:
     def kind(self) -> str:
         """What the paths are: "limit" or "network" for those made by this library."""
         return str(self.metadata.get("kind", "ensemble"))
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the one path is the whole law, so that every standard error is 0."""
+        return bool(self.metadata.get("deterministic", False)) and self.paths == 1
 
     @property
     def label(self) -> str:
@@ -314,7 +319,8 @@ class Ensemble:
                 FailedPathsWarning,
                 stacklevel=2,
             )
-        return quantiles(values, probabilities)
+        found = quantiles(values, probabilities)
+        return self._exact(found) if self.deterministic else found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble to a compressed `.npz` file without pickles.
@@ -397,7 +403,15 @@ class Ensemble:
             )
         with np.errstate(invalid="ignore", over="ignore"):
             estimates = [reduce(values[k, alive[k]]) for k in range(self.tau.size)]
-        return Estimate(np.stack([e.value for e in estimates]), np.stack([e.standard_error for e in estimates]))
+        found = Estimate(np.stack([e.value for e in estimates]), np.stack([e.standard_error for e in estimates]))
+        if self.deterministic and reduce is _variance:
+            mean = np.stack([_mean(values[k, alive[k]]).value for k in range(self.tau.size)])
+            found = Estimate(np.where(np.isnan(mean), np.nan, 0.0), found.standard_error)
+        return self._exact(found) if self.deterministic else found
+
+    @staticmethod
+    def _exact(estimate: Estimate) -> Estimate:
+        return Estimate(estimate.value, np.where(np.isnan(estimate.value), np.nan, 0.0))
 
     def _evaluate(self, f: MatrixStatistic) -> NDArray[np.float64]:
         """Return the statistic on every path, shape (times, paths, ...)."""
