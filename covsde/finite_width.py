@@ -1,6 +1,6 @@
 """Pre-activation ResNets of finite width and infinite depth: an n-dimensional diffusion without drift."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -93,7 +93,7 @@ def simulate_streams(
     paths: int = 1000,
     steps: int = 200,
     key: int | PRNGKeyArray = 0,
-    save_at: Sequence[float | int] | None = None,
+    save_at: Any = None,
 ) -> Streams:
     """Sample the residual stream of a ResNet of finite width and infinite depth, by Euler–Maruyama.
 
@@ -122,15 +122,16 @@ def simulate_streams(
     start = start[None] if start.ndim == 1 else start
     if start.ndim != 2 or 0 in start.shape or not np.all(np.isfinite(start)):
         raise ValueError(f"X0 must hold finite streams (m, n) or (n,), got shape {np.shape(X0)}.")
-    grid, every = time_grid(positive_int("steps", steps), [0.1 * k for k in range(11)] if save_at is None else save_at)
+    times = [0.1 * k for k in range(11)] if save_at is None else np.asarray(save_at, np.float64).ravel().tolist()
+    grid, every = time_grid(positive_int("steps", steps), times)
     typed = typed_key(key)
     with jax.enable_x64(True):
         diffusion = FiniteWidthDiffusion(resnet.activation, jnp.asarray(resnet.beta, jnp.float64))
         X, B = _solve(
             diffusion, jnp.asarray(start), typed, jnp.asarray(grid), paths=positive_int("paths", paths), every=every
         )
-    times = grid[::every]
-    return Streams(times, np.asarray(X)[: times.size], np.asarray(B)[: times.size])
+    tau = grid[::every]
+    return Streams(tau, np.asarray(X)[: tau.size], np.asarray(B)[: tau.size])
 
 
 def ornstein_uhlenbeck_activation(a: float, b: float, c: float = 1.0) -> Callable[[Array], Array]:
@@ -170,7 +171,7 @@ def ornstein_uhlenbeck_activation(a: float, b: float, c: float = 1.0) -> Callabl
         x = jnp.asarray(x)
         size = jnp.maximum(jnp.abs(x) / c, 1e-30)
 
-        def newton(_: int, z: Array) -> Array:
+        def newton(_: Any, z: Array) -> Array:
             value = F(z) / c
             step: Array = z - jnp.log(value / size) * value * jnp.exp(-rate * z * z)
             return step

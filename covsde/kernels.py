@@ -1,7 +1,6 @@
 """Kernels of infinitely wide ResNets: features, gradients and the tangent kernel, at infinite or finite depth."""
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -67,7 +66,7 @@ def _solve(
         explodes = diffrax.Event(too_large)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: ode.kernel_rate(y)),
-        diffrax.Dopri8(),
+        diffrax.Tsit5(),
         t0=tau[0],
         t1=tau[-1],
         dt0=0.01,
@@ -93,7 +92,7 @@ def _recursion(ode: KernelODE, V0: Float[Array, "m m"], depth: int) -> tuple[Arr
     return ode.recursion(V0, depth)
 
 
-def _times(save_at: Sequence[float | int] | None) -> np.ndarray:
+def _times(save_at: Any) -> np.ndarray:
     try:
         times = np.unique(np.linspace(0, 1, 11) if save_at is None else np.asarray(save_at, np.float64).ravel())
     except (TypeError, ValueError) as error:
@@ -108,7 +107,7 @@ def kernels(
     V0: Any,
     *,
     depth: int | None = None,
-    save_at: Sequence[float | int] | None = None,
+    save_at: Any = None,
     tolerance: float | None = None,
 ) -> Kernels:
     """Kernels of an infinitely wide ResNet at initialization, from the input Gram matrix V0.

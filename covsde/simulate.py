@@ -222,7 +222,7 @@ def describe(module: eqx.Module) -> str:
     parts = []
     defaults = {f.name: f.default for f in dataclasses.fields(module)}
     for name, value in vars(module).items():
-        if not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]:
+        if value is None or (not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]):
             continue
         if isinstance(value, eqx.Module):
             parts.append(describe(value))

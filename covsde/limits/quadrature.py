@@ -85,19 +85,17 @@ class PolarRule(eqx.Module):
         """E F(u), u ~ N(0, v), for v of any shape."""
         r, weight = jnp.asarray(self.r, v.dtype), jnp.asarray(self.x_weight, v.dtype)
         x = root(v)[..., None] * r.reshape((1,) * v.ndim + (-1,))
-        return (F(x) + F(-x)) @ weight
+        return jnp.sum(F(jnp.stack([x, -x])), axis=0) @ weight
 
     def plane(self, F: Pair, vi: Array, vj: Array, vij: Array) -> Array:
         """E F(u, v), (u, v) ~ N(0, [[vi, vij], [vij, vj]]), for scalar variances."""
         s, s_weight, r, r_weight = (jnp.asarray(x, vi.dtype) for x in (self.s, self.s_weight, self.r, self.r_weight))
         rho, _ = correlation_of(vi, vj, vij)
         omega = angle_of(rho)
-        a, b = root(vi), root(vj)
-        total = jnp.zeros_like(vi)
         # The sector where u, v > 0, and the one where u > 0 > v; the other two are their mirror images.
-        for start, length in ((omega - np.pi / 2, np.pi - omega), (-np.pi / 2 + 0 * omega, omega)):
-            t = start + length * s
-            u = a * jnp.cos(t)[:, None] * r[None, :]
-            v = b * jnp.cos(t - omega)[:, None] * r[None, :]
-            total = total + length / (2 * np.pi) * (s_weight @ ((F(u, v) + F(-u, -v)) @ r_weight))
-        return total
+        length = jnp.stack([np.pi - omega, omega])
+        t = jnp.stack([omega - np.pi / 2, jnp.full_like(omega, -np.pi / 2)])[:, None] + length[:, None] * s[None, :]
+        u = (root(vi) * jnp.cos(t))[:, :, None] * r[None, None, :]
+        v = (root(vj) * jnp.cos(t - omega))[:, :, None] * r[None, None, :]
+        both = F(jnp.stack([u, -u]), jnp.stack([v, -v]))
+        return jnp.sum(length / (2 * np.pi) * ((jnp.sum(both, axis=0) @ r_weight) @ s_weight))
