@@ -75,8 +75,8 @@ def _networks(scale: int) -> list[str]:
     lines = [
         "### Real networks",
         "",
-        f"{draws} ReLU networks with real weights, N = {N}, L = {L}, gradients by automatic differentiation, against the "
-        "recursion for infinite width and depth L.",
+        f"{draws} ReLU networks with real weights, N = {N}, L = {L}, gradients by automatic differentiation, against "
+        "the recursion for infinite width and depth L.",
         "",
         "| kernel | entry | networks | theory, L | z | theory, L = ∞ |",
         "|---|---|---|---|---|---|",
