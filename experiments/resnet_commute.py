@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller networks")
     args = parser.parse_args(argv)
     widths, depths = ([8, 32, 128], [2, 8, 32]) if args.quick else ([8, 16, 32, 64, 128, 256], [2, 4, 8, 16, 32, 64])
-    draws, beta = (300, 2.0) if args.quick else (2000, 2.0)
+    draws, beta = (300, 2**0.5) if args.quick else (2000, 2**0.5)
     res = cs.ResNet(jax.nn.relu, beta)
     limit = cs.kernels(res, V0).H[-1, 0, 1]
     rms, mean, error = (np.zeros((len(widths), len(depths))) for _ in range(3))
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             gap = e.V[-1, :, 0, 1] - limit
             rms[i, j], mean[i, j], error[i, j] = np.sqrt(np.mean(gap**2)), gap.mean(), gap.std() / math.sqrt(draws)
     recursion = np.array([cs.kernels(res, V0, depth=L).H[-1, 0, 1] - limit for L in depths])
-    in_width = np.polyfit(np.log(widths), np.log(rms[:, -1]), 1)[0]
+    in_width = np.polyfit(np.log(widths[1:]), np.log(rms[1:, -1]), 1)[0]
     in_depth = np.polyfit(np.log(depths[1:]), np.log(np.abs(recursion[1:])), 1)[0]
     alone = cs.simulate_streams(
         cs.ResNet(jax.nn.relu), [1.0], paths=draws, steps=200, key=args.seed, save_at=[0.0, 1.0]
@@ -73,11 +73,14 @@ def main(argv: list[str] | None = None) -> int:
     axes[2].hist(logs, bins=40, density=True, color=COLOURS[0], alpha=0.35, label="n = 1, L = 200")
     axes[2].plot(grid, np.exp(-((grid + 0.5) ** 2) / 2) / math.sqrt(2 * math.pi), color=COLOURS[0], label="N(-1/2, 1)")
     axes[2].set(xlabel="log X$_1$/X$_0$", ylabel="density", title="one neuron, infinite depth: log-normal (β = 1)")
+    for ax, ticks in ((axes[0], widths), (axes[1], depths)):
+        ax.set_xticks(ticks, [str(t) for t in ticks])
+        ax.minorticks_off()
     for ax in axes:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.legend(frameon=False, fontsize=8)
     figure.suptitle(
-        f"ReLU ResNets, β = {beta:g}: distance of H$_{{01}}$(1) to the limit {limit:.4f}, {draws} networks per point"
+        f"ReLU ResNets, β = {beta:.3g}: distance of H$_{{01}}$(1) to the limit {limit:.4f}, {draws} networks per point"
     )
     args.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(args.out / "resnet_commute.png") as temporary:

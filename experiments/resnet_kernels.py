@@ -15,7 +15,7 @@ import numpy as np
 import covsde as cs
 from covsde._files import atomic_write
 
-ANGLES = np.pi * np.array([0, 0.15, 0.6])  # three inputs on the circle
+ANGLES = np.pi * np.array([0, 0.6, 0.35])  # three inputs on the circle
 
 
 def main(argv: list[str] | None = None) -> int:
