@@ -112,6 +112,22 @@ def variance(x: NDArray[np.float64]) -> Estimate:
     return Estimate(variance, np.sqrt(np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n))
 
 
+def without_error(estimate: Estimate) -> Estimate:
+    """The same value with standard error 0, where there is a value: one path is the whole law."""
+    return Estimate(estimate.value, np.where(np.isnan(estimate.value), np.nan, 0.0))
+
+
+def mean_of_a_point(x: NDArray[np.float64]) -> Estimate:
+    """The mean over the one path of a deterministic limit."""
+    return without_error(mean(x))
+
+
+def variance_of_a_point(x: NDArray[np.float64]) -> Estimate:
+    """The variance of a deterministic limit: 0 wherever there is a value."""
+    value = mean(x).value
+    return without_error(Estimate(np.where(np.isnan(value), np.nan, 0.0), value))
+
+
 def _order_statistic(x: NDArray[np.float64], q: float) -> float:
     """Return the quantile of sorted `x` by linear interpolation that is defined for infinite entries."""
     position = q * (x.size - 1)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import AbstractActivation
 from covsde.limits.backward import AbstractBackward, backward_of
+from covsde.limits.base import AbstractLimit
 from covsde.limits.clock import AbstractClock, TabulatedClock, UniformClock
 from covsde.limits.mlp import AbstractDrift, Affine, NeuralCovarianceSDE, drift_of
 from covsde.losses import Loss
@@ -35,10 +36,10 @@ _PROFILE_PIECES = 1000
 class AbstractArchitecture(eqx.Module):
     """What the ensemble drivers need; nothing outside an architecture's own files asks which one it is."""
 
-    depth_to_width: eqx.AbstractVar[float]
+    depth_to_width: eqx.AbstractVar[float | None]
 
     @abc.abstractmethod
-    def limit(self) -> NeuralCovarianceSDE:
+    def limit(self) -> AbstractLimit:
         """The equation of the infinite face."""
 
     @abc.abstractmethod
@@ -51,7 +52,7 @@ class AbstractArchitecture(eqx.Module):
 
     @abc.abstractmethod
     def depth(self, width: int) -> int:
-        """The depth of a network of this width at the aspect ratio of the limit."""
+        """The depth of a network of this width: at the aspect ratio of the limit, or a default where it has none."""
 
     @abc.abstractmethod
     def sample_grams(
@@ -233,7 +234,9 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         """The neural covariance SDE."""
         drift, noise_clock = self.drift(), self._noise_clock()
         drift_clock = noise_clock if self.shaping_width == "local" else UniformClock(self.depth_to_width)
-        return NeuralCovarianceSDE(drift, noise_clock, drift_clock, drift.ceiling())
+        return NeuralCovarianceSDE(
+            drift=drift, noise_clock=noise_clock, drift_clock=drift_clock, ceiling=drift.ceiling()
+        )
 
     def _noise_clock(self) -> AbstractClock:
         T = self.depth_to_width

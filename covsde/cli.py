@@ -23,12 +23,13 @@ import covsde
 from covsde._check import positive_int
 from covsde._files import atomic_write
 from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
-from covsde.architectures import MLP
+from covsde.architectures import MLP, AbstractArchitecture
+from covsde.blocks import BLOCKS
 from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
+from covsde.resnet import ResNet
 from covsde.simulate import describe, sample_networks, simulate
-from covsde.solvers import Strang
 from covsde.status import FailedPathsWarning
 
 _ACTIVATIONS = ("relu", *SMOOTH, "linear")
@@ -72,11 +73,17 @@ def _parser() -> argparse.ArgumentParser:
         default="none",
         help="unit rescales every input to variance 1 (default: none)",
     )
-    add("--activation", choices=_ACTIVATIONS, default="relu", help="shaped activation (default: relu)")
+    add("--architecture", choices=_ARCHITECTURES, default="mlp", help="(default: mlp)")
+    add(
+        "--activation", choices=_ACTIVATIONS, default="relu", help="shaped in an mlp, plain in a resnet (default: relu)"
+    )
     add("--c-plus", type=float, metavar="C", help="slope correction of relu for x > 0 (default: 0.5)")
     add("--c-minus", type=float, metavar="C", help="slope correction of relu for x < 0 (default: -0.5)")
     add("--a", type=float, help="inverse strength of shaping of a smooth activation (default: 1)")
-    add("--depth-to-width", type=float, default=1.0, metavar="T", help="depth / width (default: 1)")
+    add("--depth-to-width", type=float, metavar="T", help="depth / width of an mlp (default: 1)")
+    add("--beta", type=float, help="size of the branches of a resnet (default: 1)")
+    add("--block", choices=tuple(BLOCKS), help="residual block of a resnet (default: pre-activation)")
+    add("--depth", type=int, metavar="L", help="blocks of the finite resnets (default: their width)")
     add("--widths", type=int, nargs="+", default=[50, 200], metavar="N", help="of the networks (default: 50 200)")
     add("--paths", type=int, default=10_000, help="paths of the limit (default: 10000)")
     add("--draws", type=int, default=2_000, help="networks of each width (default: 2000)")
@@ -220,22 +227,64 @@ def _activation(args: argparse.Namespace) -> AbstractActivation:
     return ShapedSmooth(args.activation, a=1.0 if args.a is None else args.a)
 
 
+def _mlp(args: argparse.Namespace) -> MLP:
+    return MLP(_activation(args), 1.0 if args.depth_to_width is None else args.depth_to_width)
+
+
+def _resnet(args: argparse.Namespace) -> ResNet:
+    return ResNet(args.activation, 1.0 if args.beta is None else args.beta, args.block or "pre-activation")
+
+
+# How to make each architecture, and the options that it alone understands.
+_ARCHITECTURES: dict[str, tuple[Callable[[argparse.Namespace], AbstractArchitecture], tuple[str, ...]]] = {
+    "mlp": (_mlp, ("c_plus", "c_minus", "a", "depth_to_width")),
+    "resnet": (_resnet, ("beta", "block", "depth")),
+}
+
+
+def _architecture(args: argparse.Namespace) -> AbstractArchitecture:
+    make, understood = _ARCHITECTURES[args.architecture]
+    for _, options in _ARCHITECTURES.values():
+        for option in options:
+            if getattr(args, option) is not None and option not in understood:
+                raise _Refusal(
+                    f"--{option.replace('_', '-')} has no meaning for --architecture {args.architecture}; drop it."
+                )
+    return make(args)
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What `covsde compare` will compute, checked."""
 
     V0: np.ndarray
-    architecture: MLP
+    architecture: AbstractArchitecture
+    depths: dict[int, int]
     steps: int
     notes: list[str]
 
 
-def _steps(args: argparse.Namespace, architecture: MLP, V0: np.ndarray) -> int:
+def _steps(args: argparse.Namespace, architecture: AbstractArchitecture, V0: np.ndarray) -> int:
+    solver: Any = architecture.default_solver()
     sde = architecture.limit()
     if args.steps is not None:
-        Strang().check(sde, len(V0), 1 / args.steps, f"--steps {args.steps}")
+        solver.check(sde, len(V0), 1 / args.steps, f"--steps {args.steps}")
         return int(args.steps)
     return architecture.default_steps(V0)
+
+
+def _rehearse(
+    architecture: AbstractArchitecture, V0: np.ndarray, args: argparse.Namespace, width: int, depth: int
+) -> None:
+    """Trace the sampler without running it, so that what it would refuse is refused now."""
+
+    def sample(key: Any) -> Any:
+        return architecture.sample_grams(
+            jax.numpy.asarray(V0), key, method=args.method, width=width, depth=depth, draws=2, save=(0, depth)
+        )
+
+    with jax.enable_x64(True):
+        jax.eval_shape(sample, jax.random.key(0))
 
 
 def _plan(args: argparse.Namespace) -> _Plan:
@@ -243,7 +292,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
     V0, notes = _initial(args)
     if args.steps is not None:
         positive_int("--steps", args.steps)
-    architecture = MLP(_activation(args), args.depth_to_width)
+    architecture = _architecture(args)
     steps = _steps(args, architecture, V0)
     # A standard error takes two samples.
     positive_int("--draws", args.draws, least=2)
@@ -252,23 +301,20 @@ def _plan(args: argparse.Namespace) -> _Plan:
         raise _Refusal(f"--seed must be an integer from 0 to 4294967295, got {args.seed}.")
     if len(set(args.widths)) < len(args.widths):
         raise _Refusal("--widths must not repeat a width; leave out the copies.")
+    depths: dict[int, int] = {}
     for width in args.widths:
         positive_int("--widths", width)
-        if args.method == "law" and width < len(V0):
-            raise _Refusal(
-                f"--widths: {width} is smaller than the number of inputs m={len(V0)}; use larger widths, fewer inputs "
-                "with --rows, or --method weights."
-            )
-        architecture.activation.normalisation(width)
-        ratio = architecture.depth(width) / width
-        if abs(ratio / architecture.depth_to_width - 1) > 0.02:
+        depths[width] = architecture.depth(width) if args.depth is None else positive_int("--depth", args.depth)
+        _rehearse(architecture, V0, args, width, depths[width])
+        ratio, wanted = depths[width] / width, architecture.depth_to_width
+        if wanted is not None and abs(ratio / wanted - 1) > 0.02:
             notes.append(
-                f"Note: networks of width {width} have depth {architecture.depth(width)}, that is depth/width "
-                f"{ratio:.3g}, not {architecture.depth_to_width:.3g}, so a difference to the limit is expected."
+                f"Note: networks of width {width} have depth {depths[width]}, that is depth/width "
+                f"{ratio:.3g}, not {wanted:.3g}, so a difference to the limit is expected."
             )
     if importlib.util.find_spec("matplotlib") is None:
         raise _Refusal('the figure needs matplotlib; install it with: pip install "covsde[plot]".')
-    return _Plan(V0, architecture, steps, notes)
+    return _Plan(V0, architecture, depths, steps, notes)
 
 
 @contextmanager
@@ -368,8 +414,9 @@ def _compare(args: argparse.Namespace) -> int:
             say(f"  done in {time.perf_counter() - start:.1f} s")
             return ensemble
 
+        deterministic = plan.architecture.limit().deterministic
         limit = timed(
-            f"limit: {args.paths} paths, {plan.steps} steps",
+            f"limit: {'' if deterministic else f'{args.paths} paths, '}{plan.steps} steps",
             lambda: simulate(
                 plan.architecture,
                 plan.V0,
@@ -388,6 +435,7 @@ def _compare(args: argparse.Namespace) -> int:
                     plan.architecture,
                     plan.V0,
                     width=width,
+                    depth=plan.depths[width],
                     draws=args.draws,
                     # By width, so that a width's networks do not depend on the other widths; 2³¹ on, because
                     # `simulate` numbers its chunks from 0 on the same key.
@@ -397,7 +445,7 @@ def _compare(args: argparse.Namespace) -> int:
                     **common,
                 )
 
-            depth = plan.architecture.depth(width)
+            depth = plan.depths[width]
             networks.append(timed(f"networks of width {width}, depth {depth}: {args.draws} draws", sample))
         notes: list[str] = []
         with _failures_as_notes(notes):

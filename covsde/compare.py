@@ -124,7 +124,7 @@ class Comparison:
     def __str__(self) -> str:
         """Return the table as aligned text."""
         ensembles = [("reference", self.limit), *(("network", e) for e in self.networks)]
-        lines = [f"{role:<9}  {e.label}: {e.paths} paths, {failure_text(e)}" for role, e in ensembles]
+        lines = [f"{role:<9}  {e.label}: {size_text(e)}, {failure_text(e)}" for role, e in ensembles]
         lines.append("")
         lines += _table(
             ("statistic", "τ", "ensemble", "reference", "s.e.", "network", "s.e.", "z"),
@@ -486,6 +486,8 @@ def _distance(name: str, f: MatrixStatistic, reference: Ensemble, network: Ensem
     defined = [x[~np.isnan(x)] for x in samples]
     finite = [x[np.isfinite(x)] for x in samples]
     ks, p = kolmogorov_smirnov(*defined)
+    if reference.deterministic or network.deterministic:
+        p = np.nan  # the distance to a point is at least 1/2, however close the laws are
     return Distance(
         name,
         float(reference.tau[0]),
@@ -496,6 +498,18 @@ def _distance(name: str, f: MatrixStatistic, reference: Ensemble, network: Ensem
         *(x.size - y.size for x, y in zip(samples, defined, strict=True)),
         *(x.size - y.size for x, y in zip(samples, finite, strict=True)),
     )
+
+
+def size_text(e: Ensemble) -> str:
+    """Return how many paths there are, in words.
+
+    Args:
+        e: The ensemble.
+
+    Returns:
+        For example "1000 paths", or "deterministic" if one path is the whole law.
+    """
+    return "deterministic" if e.deterministic else f"{e.paths} paths"
 
 
 def failure_text(e: Ensemble) -> str:

@@ -84,7 +84,7 @@ class Ensemble:
         status: One `PathStatus` per path, shape (paths,).
         stop_tau: Layer time up to which each path is valid, shape (paths,); 1.0 for fine paths.
         metadata: How the ensemble was made; must be expressible as JSON. Keys used here: "kind" ("limit" or
-            "network"), "label", "architecture", "width", "depth".
+            "network"), "label", "architecture", "width", "depth", "deterministic".
 
     Raises:
         ValueError: If shapes or values contradict the above.
@@ -148,6 +148,11 @@ class Ensemble:
     def kind(self) -> str:
         """What the paths are: "limit" or "network" for those made by this library."""
         return str(self.metadata.get("kind", "ensemble"))
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the one path is the whole law, so that every standard error is 0."""
+        return bool(self.metadata.get("deterministic", False)) and self.paths == 1
 
     @property
     def label(self) -> str:
@@ -227,7 +232,8 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the mean is conditional on survival.
         """
-        return over_survivors(self._evaluate(f), self.alive, self.tau, _statistics.mean, "mean")
+        reduce = _statistics.mean_of_a_point if self.deterministic else _statistics.mean
+        return over_survivors(self._evaluate(f), self.alive, self.tau, reduce, "mean")
 
     def variance(self, f: MatrixStatistic) -> Estimate:
         """Estimate the variance of a statistic over the paths that are still valid at each saved time.
@@ -244,7 +250,8 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the variance is conditional on survival.
         """
-        return over_survivors(self._evaluate(f), self.alive, self.tau, _statistics.variance, "variance")
+        reduce = _statistics.variance_of_a_point if self.deterministic else _statistics.variance
+        return over_survivors(self._evaluate(f), self.alive, self.tau, reduce, "variance")
 
     def quantile(self, f: MatrixStatistic, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
         """Estimate quantiles of a statistic over all paths, exploded ones included.
@@ -269,7 +276,8 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If values were NaN and therefore left out.
         """
-        return quantiles_of_all(self._evaluate(f), q, self.tau)
+        found = quantiles_of_all(self._evaluate(f), q, self.tau)
+        return _statistics.without_error(found) if self.deterministic else found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble to a compressed `.npz` file without pickles.

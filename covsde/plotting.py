@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covsde._files import atomic_write
-from covsde.compare import Comparison, failure_text, similar_pairs
+from covsde.compare import Comparison, failure_text, similar_pairs, size_text
 from covsde.ensemble import Ensemble, correlation, log_variance, quantiles
 
 if TYPE_CHECKING:
@@ -114,8 +114,12 @@ def _quantities(e: Ensemble) -> list[Quantity]:
 def _draw_paths(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any]], NDArray[np.float64]]) -> None:
     limit = comparison.limit
     low, middle, high = _bands(limit, f)
-    ax.fill_between(limit.tau, low, high, color=_LIMIT_COLOUR, alpha=0.22, linewidth=0, label=f"{_name(limit)}, 10–90%")
-    ax.plot(limit.tau, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)}, median")
+    if limit.deterministic:
+        ax.plot(limit.tau, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)} (deterministic)")
+    else:
+        band = f"{_name(limit)}, 10–90%"
+        ax.fill_between(limit.tau, low, high, color=_LIMIT_COLOUR, alpha=0.22, linewidth=0, label=band)
+        ax.plot(limit.tau, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)}, median")
     count = len(comparison.networks)
     most = _MOST_MARKERS.get(count, 6)
     for k, network in enumerate(comparison.networks):
@@ -144,9 +148,13 @@ def _draw_densities(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any
     pooled = np.concatenate(finite)
     if pooled.size:
         low, high = _window(pooled)
-        fewest = min(x.size for x in finite)
+        fewest = min([x.size for e, x in zip(ensembles, finite, strict=True) if not e.deterministic], default=0)
         bins = np.linspace(low, high, int(np.clip(2 * np.cbrt(max(fewest, 1)), 12, 60)) + 1)
         for k, x in enumerate(finite):
+            if ensembles[k].deterministic:
+                for point in x:
+                    ax.axvline(float(point), color=_LIMIT_COLOUR, linewidth=2)
+                continue
             # Over all values, so that tails beyond the axis do not inflate the rest.
             density = np.histogram(x, bins)[0] / max(x.size, 1) / (bins[1] - bins[0])
             colour = _LIMIT_COLOUR if k == 0 else _COLOURS[(k - 1) % len(_COLOURS)]
@@ -193,6 +201,8 @@ def _name(e: Ensemble) -> str:
 
 def _depth_to_width(e: Ensemble) -> float | None:
     ratio = e.metadata.get("depth_to_width")
+    if ratio is None and "depth_to_width" in e.metadata:
+        return None  # an architecture whose limit does not depend on it
     width, depth = e.metadata.get("width"), e.metadata.get("depth")
     if ratio is None and width and depth:
         ratio = depth / width
@@ -208,7 +218,7 @@ def _title(comparison: Comparison, first: str | None, most: int) -> str:
         first = str(named[0]) if named else "Limit and finite networks"
         if ratios and "depth_to_width" not in first:
             first += f",  T = depth/width = {ratios[0]:.3g}"
-    counts = [f"{_name(e)}: {e.paths} paths, {failure_text(e)}" for e in ensembles]
+    counts = [f"{_name(e)}: {size_text(e)}, {failure_text(e)}" for e in ensembles]
     lines = [first]
     for count in counts:
         if len(lines) > 1 and len(lines[-1]) + len(count) < most:

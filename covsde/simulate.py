@@ -236,10 +236,12 @@ def describe(module: eqx.Module) -> str:
     parts = []
     defaults = {f.name: f.default for f in dataclasses.fields(module)}
     for name, value in vars(module).items():
-        if value == defaults[name] and not isinstance(value, eqx.Module):
+        if value is None or (not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]):
             continue
         if isinstance(value, eqx.Module):
             parts.append(describe(value))
+        elif callable(value):
+            parts.append(str(getattr(value, "__name__", value)))
         elif isinstance(value, float):
             parts.append(f"{name}={value:g}")
         else:
@@ -266,7 +268,7 @@ def simulate(
     Args:
         architecture: e.g. MLP(ShapedReLU(0, -1), depth_to_width=1.0).
         V0: input Gram matrix (m, m), symmetric positive semidefinite, possibly singular; see `gram`.
-        paths: number of independent paths.
+        paths: number of independent paths; 1 whatever is asked for if the limit is deterministic.
         key: int seed or JAX key; the result depends on it and on `chunk`, not on the number of devices.
         steps: solver steps over unit layer time; default: enough for weak errors below 10⁻³.
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
@@ -290,6 +292,7 @@ def simulate(
     kind = _dtype(dtype)
     typed = typed_key(key)
     sde = architecture.limit()
+    paths = 1 if sde.deterministic else paths
     solver = architecture.default_solver() if solver is None else solver
     if isinstance(solver, type) or not hasattr(solver, "check"):
         raise ValueError(
@@ -305,7 +308,7 @@ def simulate(
         # Multiples of 64 that divide the paths evenly: little is in vain, and similar runs share a compilation.
         most = max(64, min(8192, 2**27 // (kind.itemsize * (m * (m + 1) // 2) * tau.size)))
         chunk = 64 * -(-paths // (64 * -(-paths // most)))
-    chunk = positive_int("chunk", chunk)
+    chunk = 1 if sde.deterministic else positive_int("chunk", chunk)
     start = time.perf_counter()
     settings = _metadata(
         "limit",
@@ -313,6 +316,7 @@ def simulate(
         V0,
         recorded_key(key),
         label="limit",
+        deterministic=sde.deterministic,
         solver=type(solver).__name__,
         order=solver.order(None),
         steps=len(grid) - 1,

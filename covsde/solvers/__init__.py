@@ -3,6 +3,7 @@
 from covsde.solvers.ensemble import solve as solve
 from covsde.solvers.euler import EulerMaruyama as EulerMaruyama
 from covsde.solvers.factors import AbstractTriangularNoise as AbstractTriangularNoise
+from covsde.solvers.ode import RungeKutta as RungeKutta
 from covsde.solvers.steps import Strang as Strang
 from covsde.solvers.steps import WishartStep as WishartStep
 from covsde.solvers.terms import covariance_terms as covariance_terms

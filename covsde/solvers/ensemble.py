@@ -1,6 +1,6 @@
 """One chunk of paths through one Diffrax solve."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import diffrax
 import equinox as eqx
@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.limits.base import AbstractLimit
 from covsde.solvers.terms import CovarianceState
+
+Limit = TypeVar("Limit", bound=AbstractLimit)
 
 
 @eqx.filter_jit
 def solve(
-    sde: NeuralCovarianceSDE,
+    sde: AbstractLimit,
     solver: Any,
     V0: Float[Array, "m m"],
     key: Array,
@@ -28,7 +30,7 @@ def solve(
 
     Args:
         sde: the equation, with arrays of V0's dtype as leaves.
-        solver: Strang(), WishartStep() or EulerMaruyama().
+        solver: Strang(), WishartStep(), EulerMaruyama(), or RungeKutta() for a deterministic equation.
         V0: initial covariance (m, m); its dtype is the dtype of the computation.
         key: JAX key of this chunk.
         grid: increasing layer times from 0 to 1.
@@ -69,6 +71,6 @@ def solve(
     return entries, solver.last_valid(sde, layout, final, grid)
 
 
-def as_arrays(sde: NeuralCovarianceSDE, dtype: np.dtype) -> NeuralCovarianceSDE:
+def as_arrays(sde: Limit, dtype: np.dtype) -> Limit:
     """The equation with its constants as JAX arrays, so that new values do not recompile."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), sde)
