@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import AbstractActivation
+from covsde.limits.base import AbstractCovarianceLimit
 from covsde.limits.clock import AbstractClock, TabulatedClock, UniformClock
 from covsde.limits.mlp import AbstractDrift, Affine, NeuralCovarianceSDE, drift_of
 from covsde.networks.layers import Layers
@@ -31,7 +32,7 @@ class AbstractArchitecture(eqx.Module):
     depth_to_width: eqx.AbstractVar[float]
 
     @abc.abstractmethod
-    def limit(self) -> NeuralCovarianceSDE:
+    def limit(self) -> AbstractCovarianceLimit:
         """The equation of the infinite face."""
 
     @abc.abstractmethod
@@ -157,7 +158,9 @@ class MLP(AbstractArchitecture):
         """The neural covariance SDE."""
         drift, noise_clock = self.drift(), self._noise_clock()
         drift_clock = noise_clock if self.shaping_width == "local" else UniformClock(self.depth_to_width)
-        return NeuralCovarianceSDE(drift, noise_clock, drift_clock, drift.ceiling())
+        return NeuralCovarianceSDE(
+            drift=drift, noise_clock=noise_clock, drift_clock=drift_clock, ceiling=drift.ceiling()
+        )
 
     def _noise_clock(self) -> AbstractClock:
         T = self.depth_to_width

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
+from covsde.limits.base import AbstractCovarianceLimit
 from covsde.limits.clock import AbstractClock, UniformClock
 
 Entries = Float[Array, "..."]
@@ -290,7 +291,7 @@ class Affine(AbstractDrift):
         return self.inner.ceiling()
 
 
-class NeuralCovarianceSDE(eqx.Module):
+class NeuralCovarianceSDE(AbstractCovarianceLimit):
     """dV = b(V) dt' + L dS(t) Lᵀ on layer time τ ∈ [0, 1].
 
     Attributes:
@@ -305,10 +306,16 @@ class NeuralCovarianceSDE(eqx.Module):
     drift_clock: AbstractClock
     ceiling: Float[Array, ""] | float
 
+    @property
+    def may_explode(self) -> bool:
+        """The drift's."""
+        return self.drift.may_explode
+
     @classmethod
     def uniform(cls, drift: AbstractDrift, T: float) -> "NeuralCovarianceSDE":
         """Equal widths: both clocks are T τ."""
-        return cls(drift, UniformClock(T), UniformClock(T), drift.ceiling())
+        clock = UniformClock(T)
+        return cls(drift=drift, noise_clock=clock, drift_clock=clock, ceiling=drift.ceiling())
 
 
 @functools.singledispatch

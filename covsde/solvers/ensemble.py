@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.limits.base import AbstractCovarianceLimit
 from covsde.solvers.terms import CovarianceState
 
 
 @eqx.filter_jit
 def solve(
-    sde: NeuralCovarianceSDE,
+    sde: AbstractCovarianceLimit,
     solver: Any,
     V0: Float[Array, "m m"],
     key: Array,
@@ -28,7 +28,7 @@ def solve(
 
     Args:
         sde: the equation, with arrays of V0's dtype as leaves.
-        solver: Strang(), WishartStep() or EulerMaruyama().
+        solver: one of `covsde.solvers` made for this equation.
         V0: initial covariance (m, m); its dtype is the dtype of the computation.
         key: JAX key of this chunk.
         grid: increasing layer times from 0 to 1.
@@ -65,6 +65,6 @@ def solve(
     return entries[: 1 + steps // every], clock[0]
 
 
-def as_arrays(sde: NeuralCovarianceSDE, dtype: np.dtype) -> NeuralCovarianceSDE:
+def as_arrays(sde: AbstractCovarianceLimit, dtype: np.dtype) -> AbstractCovarianceLimit:
     """The equation with its constants as JAX arrays, so that new values do not recompile."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), sde)
