@@ -6,6 +6,7 @@ from covsde.activations import LeakyReLU as LeakyReLU
 from covsde.activations import ShapedReLU as ShapedReLU
 from covsde.activations import ShapedSmooth as ShapedSmooth
 from covsde.architectures import MLP as MLP
+from covsde.attention import Attention as Attention
 from covsde.compare import Comparison as Comparison
 from covsde.compare import compare as compare
 from covsde.compare import convergence_rate as convergence_rate
@@ -18,7 +19,9 @@ from covsde.simulate import simulate as simulate
 from covsde.solvers import EulerMaruyama as EulerMaruyama
 from covsde.solvers import Strang as Strang
 from covsde.solvers import WishartStep as WishartStep
+from covsde.solvers.transformer import TransformerStrang as TransformerStrang
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
+from covsde.transformer import Transformer as Transformer
 
 __version__ = "0.1.0"

@@ -69,7 +69,7 @@ class CovarianceTerm(diffrax.AbstractTerm):
     def prod(self, vf: object, control: object) -> CovarianceState:
         """Not defined: there is no increment to add."""
         raise NotImplementedError(
-            "CovarianceTerm is stepped by solvers that compose flows, such as Strang; for solvers that add increments use covariance_terms."
+            "CovarianceTerm is stepped by solvers that compose flows; for others use covariance_terms."
         )
 
 
