@@ -93,8 +93,8 @@ class TransformerSDE(AbstractCovarianceLimit):
         """Whether the simpler formulas of unmasked attention apply."""
         return isinstance(self.mask, NoMask)
 
-    def _uniform(self, m: int, dtype: jnp.dtype) -> Matrices:
-        return jnp.asarray(self.mask.uniform(m), dtype)[:, :, None]
+    def _uniform(self, V: Matrices) -> Matrices:
+        return jnp.broadcast_to(jnp.asarray(self.mask.uniform(V.shape[0]), V.dtype)[:, :, None], V.shape)
 
     # --- the pieces that solvers compose -----------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class TransformerSDE(AbstractCovarianceLimit):
             K = V - jnp.mean(V, axis=0, keepdims=True)
             K = K - jnp.mean(K, axis=1, keepdims=True)
             return jnp.sum(K * K, axis=(0, 1))[None, None] / (m * m)
-        U = self._uniform(V.shape[0], V.dtype)
+        U = self._uniform(V)
         UV = multiply(U, V)
         once = multiply(UV * UV, transpose(U))
         twice = multiply(UV, transpose(U))
@@ -151,7 +151,7 @@ class TransformerSDE(AbstractCovarianceLimit):
         return multiply(X, multiply(Q, G)) + second / (2 * m) * variances[:, None] * bend[None]
 
     def _masked(self, X: Matrices, Z: Matrices, h: Number | Array, s: Array, second: Number | Array) -> Matrices:
-        U = self._uniform(X.shape[0], X.dtype)
+        U = self._uniform(X)
         V = multiply(X, transpose(X))
         v = _diagonal(V)
         Y = multiply(multiply(X, Z), transpose(X))

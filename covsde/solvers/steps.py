@@ -12,7 +12,7 @@ from covsde.limits.base import AbstractCovarianceLimit
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.factors import Bartlett, SymmetricTriangular, smallest_wishart_steps
 from covsde.solvers.layout import AbstractLayout, State, layout_for
-from covsde.solvers.terms import CovarianceState, CovarianceTerm, Elapsed, healthy, running
+from covsde.solvers.terms import CovarianceState, CovarianceTerm, Elapsed, healthy, refuse_other_equation, running
 
 
 class AbstractConeSolver(diffrax.AbstractItoSolver):
@@ -112,8 +112,9 @@ class Strang(AbstractConeSolver):
             V,
         )
 
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """The half-step must not exceed the drift's longest PSD step."""
+        refuse_other_equation(self, sde, NeuralCovarianceSDE)
         clock, allowed = sde.drift_clock.fastest(), sde.drift.longest_step()
         if clock * longest / 2 > allowed * (1 + 1e-9):
             need = clock / (2 * allowed)
@@ -146,8 +147,9 @@ class WishartStep(AbstractConeSolver):
         L, psd = layout.cholesky(V)
         return layout.gram(layout.product(L, Bartlett().factor(layout, key, h.noise, paths))), psd
 
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """The width 1/h must exceed m - 1, and h κ ≤ 4."""
+        refuse_other_equation(self, sde, NeuralCovarianceSDE)
         drift, noise, allowed = sde.drift_clock.fastest(), sde.noise_clock.fastest(), sde.drift.longest_step()
         need = max(smallest_wishart_steps(noise, m), drift / allowed)
         if noise * longest * (m - 1) >= 1 or drift * longest > allowed * (1 + 1e-9):

@@ -33,6 +33,15 @@ class Elapsed(NamedTuple):
     noise: Float[Array, ""]
 
 
+def refuse_other_equation(solver: object, sde: AbstractCovarianceLimit, kind: type) -> None:
+    """Refuse an equation that a solver was not made for."""
+    if not isinstance(sde, kind):
+        raise ValueError(
+            f"solver={type(solver).__name__}() steps {kind.__name__}, not {type(sde).__name__}: leave solver out for "
+            "the architecture's own."
+        )
+
+
 def running(state: CovarianceState, t: Time) -> Bool[Array, " paths"]:
     """Paths that had not stopped before layer time t."""
     return state.clock > t - 1e-5

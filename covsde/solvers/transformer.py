@@ -1,17 +1,17 @@
 """Steps for shaped transformers: attention noise acts on a square root X of V, so V = X Xᵀ cannot leave the cone."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde._check import instance_of
 from covsde.limits.transformer import Matrices, Number, TransformerSDE, multiply, transpose
 from covsde.solvers.factors import SymmetricTriangular
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
 from covsde.solvers.steps import AbstractConeSolver
-from covsde.solvers.terms import Elapsed
+from covsde.solvers.terms import Elapsed, refuse_other_equation
 
 
 def _full(layout: AbstractLayout, L: State) -> Matrices:
@@ -77,8 +77,7 @@ def _explosions(sde: TransformerSDE, layout: AbstractLayout, V: State, psd: Arra
     return layout.with_diagonal(V, [variances[i] for i in range(layout.m)]), psd | any_gone
 
 
-def _check(solver: str, sde: TransformerSDE, longest: float, where: str) -> None:
-    instance_of("solver's equation", sde, TransformerSDE, f"that of a Transformer, the only one {solver} can step")
+def _check(sde: TransformerSDE, longest: float, where: str) -> None:
     clock, allowed = sde.drift_clock.fastest(), sde.mlp.longest_step()
     if clock * longest / 2 > allowed * (1 + 1e-9):
         need = math.ceil(clock / (2 * allowed))
@@ -138,10 +137,11 @@ class TransformerStrang(AbstractConeSolver):
 
         return jax.lax.scan(flow, X, jnp.stack([Z + area, Z - area]))[0]
 
-    def check(self, sde: TransformerSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """The equation must be a transformer's, and the MLP's half-step must not exceed its longest PSD step."""
+        refuse_other_equation(self, sde, TransformerSDE)
         sde.mask.allowed(m)
-        _check(type(self).__name__, sde, longest, where)
+        _check(sde, longest, where)
 
 
 def _runge_kutta(sde: TransformerSDE, X: Matrices, S: Matrices, h: Number) -> Matrices:
