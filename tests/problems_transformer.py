@@ -98,8 +98,8 @@ ONE_LAYER = {
     "attention": {},
     "mlp": {"tau0": math.inf, "mlp": ShapedReLU(0.75, -0.75)},
     "block": {"mlp": ShapedReLU(0.75, -0.75)},
-    "heads": {"heads": 8},
-    "output matrix": {"heads": 8, "output_matrix": True},
+    "heads": {"heads": 4},
+    "output matrix": {"heads": 4, "output_matrix": True},
     "causal": {"mask": "causal"},
     "pattern": {"mask": [[1, 1, 0], [0, 1, 1], [1, 1, 1]], "heads": 2},
 }

@@ -12,7 +12,7 @@ from scipy import stats
 
 import covsde as cs
 from covsde import Attention, ShapedReLU, Transformer
-from covsde.networks.transformer_law import _logits, _root
+from covsde.networks.transformer_law import _root, attention_matrices, draw_block
 
 GRAM = problems.GRAM
 HALF = math.sqrt(0.5)
@@ -62,10 +62,10 @@ def test_the_mean_of_one_attention_layer_moves_by_the_drift(name: str) -> None:
     @jax.jit
     def increments(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         V = jnp.broadcast_to(jnp.asarray(GRAM)[None], (draws, 3, 3))
-        Y = _logits(block, key, _root(V), 1)
+        random = draw_block(block, key, draws, 3, V.dtype)
         both = []
         for sign in (1, -1):
-            A = block.attention.matrix(sign * Y, block.mask)[:, 0]
+            A = attention_matrices(block, random._replace(query=sign * random.query), _root(V))[:, 0]
             both.append(n * 0.5 * (A @ V @ jnp.swapaxes(A, 1, 2) - V))
         mean = (both[0] + both[1]) / 2
         return jnp.mean(mean, axis=0), jnp.std(mean, axis=0) / draws**0.5
@@ -91,7 +91,7 @@ def test_the_mean_of_one_mlp_layer_moves_by_the_drift() -> None:
 
 @pytest.mark.parametrize("name", ["heads", "output matrix", "causal"])
 def test_the_covariance_of_one_layer_is_the_diffusion(name: str) -> None:
-    n, draws = 800, 200_000
+    n, draws = 800, 80_000
     transformer = Transformer(HALF, **({"tau0": 0.5} | problems.ONE_LAYER[name]))
     e = cs.sample_networks(transformer, GRAM, width=n, depth=1, draws=draws, chunk=draws, save_at=[0, 1], key=4)
     rows, columns = problems.UPPER

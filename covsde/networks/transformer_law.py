@@ -8,7 +8,9 @@ only the branch's components along X and its length matter. The m × m logits ne
 without an output matrix write to coordinates of their own, whose Gram matrices are then followed one by one.
 """
 
-from functools import partial
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,55 +29,144 @@ def _transposed(A: Array) -> Array:
     return jnp.swapaxes(A, -1, -2)
 
 
-def wishart(
-    key: PRNGKeyArray, shape: tuple[int, ...], m: int, degrees: int, dtype: jnp.dtype
-) -> Float[Array, "*shape m m"]:
-    """Z Zᵀ for Z (m, degrees) with N(0, 1) entries: by Bartlett's decomposition where that draws fewer numbers."""
-    if degrees < m:
-        Z = jax.random.normal(key, (*shape, m, degrees), dtype)
-        return Z @ _transposed(Z)
-    T = bartlett(key, shape, m, degrees, dtype)
-    return T @ _transposed(T)
+def gamma_variates(key: PRNGKeyArray, shape: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Gamma(shape, 1) variates, shape ≥ 1, by Marsaglia and Tsang's rejection, all of an array at once.
+
+    `jax.random.gamma` runs one element after another on a CPU, which would take most of a layer's time.
+    """
+    d = shape - 1 / 3
+    c = 1 / jnp.sqrt(9 * d)
+
+    def propose(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        key, value, done = carry
+        key, now = jax.random.split(key)
+        tiny = float(jnp.finfo(shape.dtype).eps)
+        both = jax.random.uniform(now, (2, *shape.shape), shape.dtype, minval=-1 + tiny)
+        x = math.sqrt(2) * jax.lax.erf_inv(both[0])
+        v = (1 + c * x) ** 3
+        positive = v > 0
+        log_v = jnp.log(jnp.where(positive, v, 1))
+        accept = positive & (jnp.log((1 + both[1]) / 2) < 0.5 * x * x + d * (1 - v + log_v))
+        return key, jnp.where(accept & ~done, d * v, value), done | accept
+
+    start = (key, jnp.zeros_like(shape), jnp.zeros(shape.shape, bool))
+    return jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), propose, start)[1]
 
 
-def bartlett(
-    key: PRNGKeyArray, shape: tuple[int, ...], m: int, degrees: int, dtype: jnp.dtype
-) -> Float[Array, "*shape m m"]:
-    """The lower-triangular T of T Tᵀ = Wishart_degrees(I), degrees ≥ m."""
+def draw(
+    key: PRNGKeyArray,
+    draws: int,
+    m: int,
+    normals: Sequence[tuple[int, ...]],
+    factors: Sequence[tuple[int, int]],
+    dtype: jnp.dtype,
+) -> tuple[list[Array], list[Array]]:
+    """Everything random that one layer needs, in one call of each generator (each call takes long to compile).
+
+    Args:
+        key: JAX key.
+        draws: leading axis of every array.
+        m: number of tokens.
+        normals: shapes of arrays of N(0, 1) entries.
+        factors: (count, degrees) of factors T with T Tᵀ = Wishart_degrees(I_m): Bartlett's lower triangle, or the
+            Gaussian matrix (m, degrees) itself where that is hardly larger.
+        dtype: of everything.
+
+    Returns:
+        The normals (draws, *shape), and the factors (draws, count, m, m or degrees).
+    """
     normal_key, chi_key = jax.random.split(key)
-    below = jnp.tril(jax.random.normal(normal_key, (*shape, m, m), dtype), -1)
-    lead = (None,) * len(shape)
-    half = ((degrees - jnp.arange(m)) / 2).astype(dtype)[lead]
-    chi = jnp.sqrt(2 * jax.random.gamma(chi_key, jnp.broadcast_to(half, (*shape, m)), dtype=dtype))
-    return below + chi[..., None] * jnp.eye(m, dtype=dtype)[(*lead, None)][..., 0, :, :]
+    plain = [(count, m, degrees if degrees <= m else m) for count, degrees in factors]
+    shapes = [*normals, *plain]
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = jax.random.normal(normal_key, (draws, sum(sizes)), dtype)
+    arrays, start = [], 0
+    for shape, size in zip(shapes, sizes, strict=True):
+        arrays.append(flat[:, start : start + size].reshape(draws, *shape))
+        start += size
+    found, matrices = arrays[: len(normals)], arrays[len(normals) :]
+    halves = [
+        (degrees - jnp.arange(m, dtype=dtype)[None]) / 2 + jnp.zeros((count, 1), dtype)
+        for count, degrees in factors
+        if degrees > m
+    ]
+    if halves:
+        together = jnp.concatenate(halves)
+        chi = jnp.sqrt(2 * gamma_variates(chi_key, jnp.broadcast_to(together[None], (draws, *together.shape))))
+    row = 0
+    for index, (count, degrees) in enumerate(factors):
+        if degrees > m:
+            diagonal = chi[:, row : row + count, :, None] * jnp.eye(m, dtype=dtype)[None, None]
+            matrices[index] = jnp.tril(matrices[index], -1) + diagonal
+            row += count
+    return found, matrices
 
 
-def _logits(block: Block, key: PRNGKeyArray, L: Grams, heads: int) -> Float[Array, "draws heads m m"]:
-    """X W^Q (X W^K)ᵀ/(nτ) = L Z_q Z_kᵀ Lᵀ/τ, where Z_q Z_kᵀ = N Tᵀ with T the Bartlett factor of Z_k."""
-    draws, m = L.shape[0], L.shape[1]
-    left, right = jax.random.split(key)
-    if block.key_size >= m:
-        product = jax.random.normal(left, (draws, heads, m, m), L.dtype) @ _transposed(
-            bartlett(right, (draws, heads), m, block.key_size, L.dtype)
-        )
-    else:
-        query, keys = (jax.random.normal(k, (draws, heads, m, block.key_size), L.dtype) for k in (left, right))
-        product = query @ _transposed(keys)
-    return L[:, None] @ product @ _transposed(L)[:, None] / block.temperature
+class Randomness(NamedTuple):
+    """The random matrices of one block; None where the block has no such part.
+
+    Attributes:
+        query: (draws, heads, m, k) and
+        key: (draws, heads, m, k) with query keyᵀ distributed as Z_q Z_kᵀ, k ≤ m.
+        values: (draws, heads, m, ·) Wishart factors of the heads' outputs, with an output matrix.
+        along: (draws, groups, m, m), the attention branch along X.
+        across: (draws, groups, m, ·), Wishart factors of the branch across X.
+        hidden: (draws, m, n), the MLP's hidden layer.
+        mlp_along: as `along`, of the MLP.
+        mlp_across: as `across`, of the MLP.
+    """
+
+    query: Array
+    key: Array
+    values: Array | None
+    along: Array
+    across: Array
+    hidden: Array | None
+    mlp_along: Array | None
+    mlp_across: Array | None
 
 
-def _add(block: Block, key: PRNGKeyArray, V: Blocks, R: Blocks, weight: float) -> Blocks:
+def draw_block(block: Block, key: PRNGKeyArray, draws: int, m: int, dtype: jnp.dtype) -> Randomness:
+    """The random matrices of one block."""
+    heads, groups, size = block.heads, block.apart, block.width // block.apart
+    rest = (groups, size - m)
+    # Z_q Z_kᵀ = (Z_q Q) Tᵀ with Z_k = T Qᵀ, and Z_q Q is again Gaussian.
+    normals: list[tuple[int, ...]] = [(heads, m, min(m, block.key_size)), (groups, m, m)]
+    factors = [(heads, block.key_size), rest]
+    if block.output_matrix:
+        factors.append((heads, block.width // heads))
+    if block.activation is not None:
+        normals += [(m, block.width), (groups, m, m)]
+        factors.append(rest)
+    found, matrices = draw(key, draws, m, normals, factors, dtype)
+    has_mlp = block.activation is not None
+    return Randomness(
+        query=found[0],
+        key=matrices[0],
+        values=matrices[2] if block.output_matrix else None,
+        along=found[1],
+        across=matrices[1],
+        hidden=found[2] if has_mlp else None,
+        mlp_along=found[3] if has_mlp else None,
+        mlp_across=matrices[-1] if has_mlp else None,
+    )
+
+
+def attention_matrices(block: Block, random: Randomness, L: Grams) -> Float[Array, "draws heads m m"]:
+    """A of every head, from X W^Q (X W^K)ᵀ/(nτ) = L Z_q Z_kᵀ Lᵀ/τ."""
+    product = random.query @ _transposed(random.key)
+    logits = L[:, None] @ product @ _transposed(L)[:, None] / block.temperature
+    return block.attention.matrix(logits, block.mask)
+
+
+def _add(block: Block, V: Blocks, R: Blocks, weight: float, along: Array, across: Array) -> Blocks:
     """λX + γ R Z on every group of coordinates, Z with i.i.d. N(0, 1) entries; R may be shared by the groups."""
-    draws, blocks, m, _ = V.shape
-    n, size = block.width, block.width // blocks
-    along, across = jax.random.split(key)
-    N = jax.random.normal(along, (draws, blocks, m, m), V.dtype)
-    cross = _root(V) @ N @ _transposed(R)
-    inner = N @ _transposed(N) + wishart(across, (draws, blocks), m, size - m, V.dtype)
+    cross = _root(V) @ along @ _transposed(R)
+    inner = along @ _transposed(along) + across @ _transposed(across)
     V = (
         block.skip**2 * V
-        + block.skip * weight / n**0.5 * (cross + _transposed(cross))
-        + weight**2 / n * (R @ inner @ _transposed(R))
+        + block.skip * weight / block.width**0.5 * (cross + _transposed(cross))
+        + weight**2 / block.width * (R @ inner @ _transposed(R))
     )
     V = (V + _transposed(V)) / 2
     if block.normalisation == "post":
@@ -93,43 +184,31 @@ def _read(block: Block, V: Blocks) -> Grams:
     return total / norms[:, :, None] / norms[:, None, :]
 
 
-def attention_step(block: Block, key: PRNGKeyArray, V: Blocks) -> Blocks:
-    """The attention sub-block on the Gram matrices of the groups of coordinates that the law keeps apart."""
-    logit_key, value_key, branch_key = jax.random.split(key, 3)
+def step(block: Block, random: Randomness, V: Blocks) -> Blocks:
+    """One block on the Gram matrices of the groups of coordinates that the law keeps apart."""
     L = _root(_read(block, V))
-    A = block.attention.matrix(_logits(block, logit_key, L, block.heads), block.mask)
-    AL = A @ L[:, None]
-    if block.output_matrix:
-        draws, m = L.shape[0], L.shape[1]
-        sizes = wishart(value_key, (draws, block.heads), m, block.width // block.heads, V.dtype)
-        heads = jnp.sum(AL @ sizes @ _transposed(AL), axis=1, keepdims=True) / block.width
-        AL = _root((heads + _transposed(heads)) / 2)
-    return _add(block, branch_key, V, AL, block.attention_weight)
-
-
-def mlp_step(block: Block, key: PRNGKeyArray, V: Blocks) -> Blocks:
-    """The MLP sub-block; its hidden layer is drawn as m·n normals."""
-    hidden_key, branch_key = jax.random.split(key)
-    L = _root(_read(block, V))
-    draws, m = L.shape[0], L.shape[1]
-    h = block.features(L @ jax.random.normal(hidden_key, (draws, m, block.width), V.dtype))
-    R = _root(h @ _transposed(h) / block.width)[:, None]
-    return _add(block, branch_key, V, jnp.broadcast_to(R, V.shape), block.mlp_weight)
+    AL = attention_matrices(block, random, L) @ L[:, None]
+    if random.values is not None:
+        written = AL @ random.values
+        AL = _root(jnp.sum(written @ _transposed(written), axis=1, keepdims=True) / block.width)
+    V = _add(block, V, AL, block.attention_weight, random.along, random.across)
+    if random.hidden is not None and random.mlp_along is not None and random.mlp_across is not None:
+        h = block.features(_root(_read(block, V)) @ random.hidden)
+        R = _root(h @ _transposed(h) / block.width)[:, None]
+        V = _add(block, V, jnp.broadcast_to(R, V.shape), block.mlp_weight, random.mlp_along, random.mlp_across)
+    return V
 
 
 def _start(block: Block, key: PRNGKeyArray, V0: Float[Array, "m m"], draws: int) -> Blocks:
     """How a random isometric embedding spreads V₀ over the groups of coordinates (a matrix Dirichlet law)."""
-    m, blocks = V0.shape[0], block.apart
-    if blocks == 1:
+    m, groups = V0.shape[0], block.apart
+    if groups == 1:
         return jnp.broadcast_to(V0[None, None], (draws, 1, m, m))
     L, _ = semidefinite_cholesky(V0[None])
-    W = wishart(key, (draws, blocks), m, block.width // blocks, V0.dtype)
-    T = jnp.linalg.cholesky(jnp.sum(W, axis=1))[:, None]
-    solve = partial(jax.scipy.linalg.solve_triangular, lower=True)
-    half = jax.vmap(jax.vmap(solve))(jnp.broadcast_to(T, W.shape), W)
-    share = jax.vmap(jax.vmap(solve))(jnp.broadcast_to(T, W.shape), _transposed(half))
-    share = (share + _transposed(share)) / 2
-    return L[:, None] @ share @ _transposed(L)[:, None]
+    _, (Z,) = draw(key, draws, m, [], [(groups, block.width // groups)], V0.dtype)
+    total = jnp.linalg.cholesky(jnp.sum(Z @ _transposed(Z), axis=1))
+    share = L[:, None] @ (jnp.linalg.inv(total)[:, None] @ Z)
+    return share @ _transposed(share)
 
 
 def sample_grams_law(
@@ -148,15 +227,13 @@ def sample_grams_law(
     Returns:
         (len(save), draws, m, m), dtype of V0.
     """
+    m = V0.shape[0]
 
-    def step(V: Blocks, index: Array) -> tuple[Blocks, Grams]:
-        first, second = jax.random.split(jax.random.fold_in(key, index))
-        V = attention_step(block, first, V)
-        if block.activation is not None:
-            V = mlp_step(block, second, V)
+    def layer(V: Blocks, index: Array) -> tuple[Blocks, Grams]:
+        V = step(block, draw_block(block, jax.random.fold_in(key, index), draws, m, V0.dtype), V)
         return V, jnp.sum(V, axis=1)
 
     start = _start(block, jax.random.fold_in(key, depth), V0, draws)
-    _, path = jax.lax.scan(step, start, jnp.arange(depth))
-    first = jnp.broadcast_to(V0[None], (draws, *V0.shape))
+    _, path = jax.lax.scan(layer, start, jnp.arange(depth))
+    first = jnp.broadcast_to(V0[None], (draws, m, m))
     return jnp.concatenate([first[None], path])[jnp.asarray(save)]

@@ -28,10 +28,6 @@ def _gram(layout: AbstractLayout, X: Matrices) -> State:
     return layout.unstack(multiply(X, transpose(X))[rows, columns])
 
 
-def _square_normals(key: Array, m: int, paths: int, dtype: jnp.dtype) -> Matrices:
-    return standard_normals(key, m * m, paths, dtype).reshape(m, m, paths)
-
-
 def _spread(sde: TransformerSDE, layout: AbstractLayout, V: State, h: Float[Array, ""]) -> State:
     """Clock time h of dV = c V∘N(V), exactly without a mask; +∞ once it has exploded."""
     rows, columns = jnp.tril_indices(layout.m)
@@ -128,9 +124,8 @@ class TransformerStrang(AbstractConeSolver):
         m, _, paths = X.shape
         if m == 1:  # one token attends to itself
             return X
-        along, across = jax.random.split(key)
-        Z = 0.5 * jnp.sqrt(h) * _square_normals(along, m, paths, X.dtype)
-        area = jnp.sqrt(h / 2) * _square_normals(across, m, paths, X.dtype)
+        g = standard_normals(key, 2 * m * m, paths, X.dtype).reshape(2, m, m, paths)
+        Z, area = 0.5 * jnp.sqrt(h) * g[0], jnp.sqrt(h / 2) * g[1]
 
         def flow(X: Matrices, S: Matrices) -> tuple[Matrices, None]:
             return _runge_kutta(sde, X, S, h / 2), None
