@@ -25,7 +25,7 @@ HALF = math.sqrt(0.5)
     "settings",
     [
         {"mask": "causal"},
-        {"heads": 4, "key_size": 2, "mlp": ShapedReLU(0.5, -1.5), "normalisation": "pre"},
+        {"heads": 2, "key_size": 2, "mlp": ShapedReLU(0.5, -1.5), "normalisation": "pre"},
         {"heads": 2, "output_matrix": True, "normalisation": "post", "attention": Attention(False, False, False)},
     ],
     ids=["causal", "heads, mlp, pre-norm", "output matrix, unshaped, post-norm"],
@@ -33,9 +33,7 @@ HALF = math.sqrt(0.5)
 def test_the_sampler_without_weights_has_the_law_of_networks_with_weights(settings: dict[str, Any]) -> None:
     transformer = Transformer(0.7, 1.0, **settings)
     law, weights = (
-        cs.sample_networks(
-            transformer, GRAM, width=16, depth=3, draws=4000, chunk=4000, method=m, key=k, save_at=[0, 1]
-        )
+        cs.sample_networks(transformer, GRAM, width=8, depth=2, draws=4000, chunk=4000, method=m, key=k, save_at=[0, 1])
         for m, k in (("law", 1), ("weights", 2))
     )
     np.testing.assert_allclose(weights.V[0], np.broadcast_to(GRAM, weights.V[0].shape), atol=1e-12)

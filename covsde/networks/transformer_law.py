@@ -2,7 +2,7 @@
 
 Given V = L Lᵀ, a branch whose output has i.i.d. columns N(0, B), B = R Rᵀ, changes V by
 
-    V' = λ²V + λγ (L N Rᵀ + R Nᵀ Lᵀ)/√n + γ² R (N Nᵀ + Wishart_{n-m})Rᵀ/n,      N an m × m Gaussian matrix:
+    V' = λ²V + λγ (R N Lᵀ + L Nᵀ Rᵀ)/√n + γ² R (N Nᵀ + Wishart_{n-m})Rᵀ/n,      N an m × m Gaussian matrix:
 
 only the branch's components along X and its length matter. The m × m logits need no key of size n_k either. Heads
 without an output matrix write to coordinates of their own, whose Gram matrices are then followed one by one.
@@ -161,7 +161,8 @@ def attention_matrices(block: Block, random: Randomness, L: Grams) -> Float[Arra
 
 def _add(block: Block, V: Blocks, R: Blocks, weight: float, along: Array, across: Array) -> Blocks:
     """λX + γ R Z on every group of coordinates, Z with i.i.d. N(0, 1) entries; R may be shared by the groups."""
-    cross = _root(V) @ along @ _transposed(R)
+    # along = Z Qᵀ, the components of Z along X = L Q √n; across Z's Wishart remainder.
+    cross = R @ along @ _transposed(_root(V))
     inner = along @ _transposed(along) + across @ _transposed(across)
     V = (
         block.skip**2 * V
