@@ -6,6 +6,7 @@ from covsde.activations import LeakyReLU as LeakyReLU
 from covsde.activations import ShapedReLU as ShapedReLU
 from covsde.activations import ShapedSmooth as ShapedSmooth
 from covsde.architectures import MLP as MLP
+from covsde.attention import Attention as Attention
 from covsde.bayes import EffectiveSampleSizeWarning as EffectiveSampleSizeWarning
 from covsde.bayes import FirstOrderPosterior as FirstOrderPosterior
 from covsde.bayes import Posterior as Posterior
@@ -55,11 +56,13 @@ from covsde.solvers import LampertiEuler as LampertiEuler
 from covsde.solvers import RungeKutta as RungeKutta
 from covsde.solvers import Strang as Strang
 from covsde.solvers import WishartStep as WishartStep
+from covsde.solvers.transformer import TransformerStrang as TransformerStrang
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
 from covsde.training import Training as Training
 from covsde.training import train as train
 from covsde.training import train_networks as train_networks
+from covsde.transformer import Transformer as Transformer
 from covsde.unshaped import first_order_chain as first_order_chain
 from covsde.unshaped import sample_unshaped_networks as sample_unshaped_networks
 from covsde.unshaped import simulate_unshaped as simulate_unshaped

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
-from covsde.limits.base import AbstractLimit
+from covsde.limits.base import AbstractCovarianceLimit
 from covsde.limits.clock import AbstractClock, UniformClock
 
 Entries = Float[Array, "..."]
@@ -291,7 +291,7 @@ class Affine(AbstractDrift):
         return self.inner.ceiling()
 
 
-class NeuralCovarianceSDE(AbstractLimit):
+class NeuralCovarianceSDE(AbstractCovarianceLimit):
     """dV = b(V) dt' + L dS(t) Lᵀ on layer time τ ∈ [0, 1].
 
     Attributes:
@@ -310,6 +310,11 @@ class NeuralCovarianceSDE(AbstractLimit):
     def deterministic(self) -> bool:
         """False."""
         return False
+
+    @property
+    def may_explode(self) -> bool:
+        """The drift's."""
+        return self.drift.may_explode
 
     @classmethod
     def uniform(cls, drift: AbstractDrift, T: float) -> "NeuralCovarianceSDE":

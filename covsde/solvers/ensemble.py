@@ -30,7 +30,7 @@ def solve(
 
     Args:
         sde: the equation, with arrays of V0's dtype as leaves.
-        solver: Strang(), WishartStep(), EulerMaruyama(), or RungeKutta() for a deterministic equation.
+        solver: one of `covsde.solvers` made for this equation.
         V0: initial covariance (m, m); its dtype is the dtype of the computation.
         key: JAX key of this chunk.
         grid: increasing layer times from 0 to 1.

@@ -1,5 +1,7 @@
 """Plain Euler–Maruyama through Diffrax's own solver: the textbook scheme, kept to show what it costs."""
 
+from typing import Any
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ from jaxtyping import Array, Float
 
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, layout_for
-from covsde.solvers.terms import CovarianceState, covariance_terms, healthy
+from covsde.solvers.terms import CovarianceState, covariance_terms, healthy, refuse_other_equation
 
 
 class EulerMaruyama(diffrax.Euler):
@@ -20,8 +22,9 @@ class EulerMaruyama(diffrax.Euler):
         """Weak order."""
         return 1
 
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """Any step is allowed; the failures are the message."""
+        refuse_other_equation(self, sde, NeuralCovarianceSDE)
 
     def last_valid(
         self, sde: NeuralCovarianceSDE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]

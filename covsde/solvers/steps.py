@@ -8,10 +8,11 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from covsde.limits.base import AbstractCovarianceLimit
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.factors import Bartlett, SymmetricTriangular, smallest_wishart_steps
 from covsde.solvers.layout import AbstractLayout, State, layout_for
-from covsde.solvers.terms import CovarianceState, CovarianceTerm, Elapsed, healthy, running
+from covsde.solvers.terms import CovarianceState, CovarianceTerm, Elapsed, healthy, refuse_other_equation, running
 
 
 class AbstractConeSolver(diffrax.AbstractItoSolver):
@@ -21,23 +22,21 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
     interpolation_cls: ClassVar[Callable[..., diffrax.LocalLinearInterpolation]] = diffrax.LocalLinearInterpolation
 
     @abc.abstractmethod
-    def advance(
-        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Elapsed
-    ) -> tuple[State, Array]:
+    def advance(self, sde: Any, layout: AbstractLayout, V: State, key: Array, h: Elapsed) -> tuple[State, Array]:
         """V after a step, and which paths were PSD at the Cholesky factorisation."""
 
     @abc.abstractmethod
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """Refuse steps (the longest is `longest` in layer time) too long for the scheme's guarantee."""
 
     def last_valid(
-        self, sde: NeuralCovarianceSDE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
+        self, sde: AbstractCovarianceLimit, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
     ) -> Float[Array, " paths"]:
         """Layer time of the last state that is a covariance: the clock only counts steps that succeeded."""
         return state.clock
 
     def terms(
-        self, sde: NeuralCovarianceSDE, m: int, paths: int, key: Array, dtype: jnp.dtype
+        self, sde: AbstractCovarianceLimit, m: int, paths: int, key: Array, dtype: jnp.dtype
     ) -> tuple[AbstractLayout, CovarianceTerm]:
         """Layout and terms for this solver."""
         layout = layout_for(m)
@@ -65,7 +64,7 @@ class AbstractConeSolver(diffrax.AbstractItoSolver):
             return jnp.where(good, new, jnp.where(alive, stopping, old))
 
         # Where explosion is impossible there is nothing to remember, and the clock says enough.
-        if sde.drift.may_explode:
+        if sde.may_explode:
             pairs = zip(layout.diagonal(V), layout.diagonal(y0.V), strict=True)
             V = layout.with_diagonal(V, [variance(new, old) for new, old in pairs])
         y1 = CovarianceState(V, y0.clock + jnp.where(good, elapsed.layer, 0))
@@ -113,8 +112,9 @@ class Strang(AbstractConeSolver):
             V,
         )
 
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """The half-step must not exceed the drift's longest PSD step."""
+        refuse_other_equation(self, sde, NeuralCovarianceSDE)
         clock, allowed = sde.drift_clock.fastest(), sde.drift.longest_step()
         if clock * longest / 2 > allowed * (1 + 1e-9):
             need = clock / (2 * allowed)
@@ -147,8 +147,9 @@ class WishartStep(AbstractConeSolver):
         L, psd = layout.cholesky(V)
         return layout.gram(layout.product(L, Bartlett().factor(layout, key, h.noise, paths))), psd
 
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
         """The width 1/h must exceed m - 1, and h κ ≤ 4."""
+        refuse_other_equation(self, sde, NeuralCovarianceSDE)
         drift, noise, allowed = sde.drift_clock.fastest(), sde.noise_clock.fastest(), sde.drift.longest_step()
         need = max(smallest_wishart_steps(noise, m), drift / allowed)
         if noise * longest * (m - 1) >= 1 or drift * longest > allowed * (1 + 1e-9):

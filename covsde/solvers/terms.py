@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from covsde.limits.base import AbstractCovarianceLimit
 from covsde.limits.clock import Time
 from covsde.limits.mlp import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, State
@@ -32,6 +33,15 @@ class Elapsed(NamedTuple):
     noise: Float[Array, ""]
 
 
+def refuse_other_equation(solver: object, sde: AbstractCovarianceLimit, kind: type) -> None:
+    """Refuse an equation that a solver was not made for."""
+    if not isinstance(sde, kind):
+        raise ValueError(
+            f"solver={type(solver).__name__}() steps {kind.__name__}, not {type(sde).__name__}: leave solver out for "
+            "the architecture's own."
+        )
+
+
 def running(state: CovarianceState, t: Time) -> Bool[Array, " paths"]:
     """Paths that had not stopped before layer time t."""
     return state.clock > t - 1e-5
@@ -52,11 +62,11 @@ class CovarianceTerm(diffrax.AbstractTerm):
     Such schemes need more than Brownian increments, so each step is handed a PRNG key of its own.
     """
 
-    sde: NeuralCovarianceSDE
+    sde: AbstractCovarianceLimit
     layout: AbstractLayout
     key: Array
 
-    def vf(self, t: Time, y: CovarianceState, args: object) -> tuple[NeuralCovarianceSDE, AbstractLayout, Array]:
+    def vf(self, t: Time, y: CovarianceState, args: object) -> tuple[AbstractCovarianceLimit, AbstractLayout, Array]:
         """The equation, the layout and the key of the step that starts at t: flows are taken by the solver."""
         bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
         return self.sde, self.layout, jax.random.fold_in(self.key, bits)
@@ -69,7 +79,7 @@ class CovarianceTerm(diffrax.AbstractTerm):
     def prod(self, vf: object, control: object) -> CovarianceState:
         """Not defined: there is no increment to add."""
         raise NotImplementedError(
-            "CovarianceTerm is stepped by Strang or WishartStep; for solvers that add increments use covariance_terms."
+            "CovarianceTerm is stepped by solvers that compose flows; for others use covariance_terms."
         )
 
 
