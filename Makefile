@@ -63,8 +63,9 @@ figures: $(STAMP)  ## draw every figure at reduced size, into figures/
 		$(BIN) experiments/all_figures.py --quick --out figures $(ARGS); \
 	else echo "Skipped: there is no experiments/all_figures.py."; fi
 
-bench: $(STAMP)  ## time the solvers against hand-written loops
-	$(BIN) benchmarks/against_scan.py $(ARGS)
+bench: $(STAMP)  ## time the solvers against hand-written loops, and what an accuracy costs
+	$(BIN) benchmarks/against_scan.py
+	$(BIN) benchmarks/cost_to_accuracy.py
 
 clean:  ## remove caches and generated files, but not the environment
 	rm -rf build dist demo figures .pytest_cache .mypy_cache .ruff_cache .hypothesis
