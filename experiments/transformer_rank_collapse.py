@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     unshaped = cs.Attention(identity=False, centred=False, scaled=False)
     T = depth / width
     block = {
-        "shaped": cs.Transformer(GAMMA, 1.0, mlp=cs.ShapedReLU(0, -1), depth_to_width=T),
+        "shaped": cs.Transformer(GAMMA, 1.0, mlp=cs.ShapedReLU(0.0, -1.0), depth_to_width=T),
         "unshaped": cs.Transformer(GAMMA, 1.0, mlp=cs.LeakyReLU(), attention=unshaped),
         "unshaped, Pre-LN": cs.Transformer(GAMMA, 1.0, mlp=cs.LeakyReLU(), attention=unshaped, normalisation="pre"),
         "unshaped, Post-LN": cs.Transformer(GAMMA, 1.0, mlp=cs.LeakyReLU(), attention=unshaped, normalisation="post"),

@@ -119,7 +119,7 @@ def test_one_head_stays_random_at_large_width_and_many_heads_do_not() -> None:
         e = cs.sample_networks(transformer, GRAM, width=2048, depth=32, draws=1000, chunk=1000, save_at=[0, 1], key=7)
         log = np.log(e.V[-1, :, 2, 2])
         widths[heads] = float(np.subtract(*np.quantile(log, [0.75, 0.25])))
-    assert widths[1] > 2 * widths[32]
+    assert widths[1] > 1.6 * widths[32]
 
 
 # --- the network itself --------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_one_head_stays_random_at_large_width_and_many_heads_do_not() -> None:
 
 def test_a_network_keeps_the_gram_matrix_of_its_tokens_and_reads_every_token() -> None:
     x = np.random.default_rng(1).normal(size=(5, 7))
-    network = Transformer(0.5, heads=2, mlp=ShapedReLU(0, -1), mask="causal").network(8, key=0, depth=3, out_size=2)
+    network = Transformer(0.5, heads=2, mlp=ShapedReLU(0.0, -1.0), mask="causal").network(8, key=0, depth=3, out_size=2)
     grams = np.asarray(network.grams(x))
     assert grams.shape == (4, 5, 5)
     np.testing.assert_allclose(grams[0], cs.gram(x), atol=1e-12)

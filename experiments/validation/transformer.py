@@ -149,7 +149,7 @@ def _paths(draws: int, paths: int) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     V0 = 0.8 * np.eye(4) + 0.2
-    mlp = cs.ShapedReLU(0, -1)
+    mlp = cs.ShapedReLU(0.0, -1.0)
     cases = {
         "block, γ² = 1/8, τ₀ = 1, T = .75": (
             cs.Transformer(8**-0.5, 1.0, mlp=mlp, depth_to_width=0.75, key_size=32),
