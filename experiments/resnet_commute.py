@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 import covsde as cs
 from covsde._files import atomic_write
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     axes[2].set(xlabel="log X$_1$/X$_0$", ylabel="density", title="one neuron, infinite depth: log-normal (β = 1)")
     for ax, ticks in ((axes[0], widths), (axes[1], depths)):
         ax.set_xticks(ticks, [str(t) for t in ticks])
-        ax.minorticks_off()
+        ax.xaxis.set_minor_locator(NullLocator())
     for ax in axes:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.legend(frameon=False, fontsize=8)
