@@ -15,7 +15,16 @@ from pathlib import Path
 from covsde._files import atomic_write
 from covsde.simulate import versions
 
-SECTIONS = ("initialization", "networks", "unshaped", "outputs", "gradients", "feature_learning", "resnet", "transformer")
+SECTIONS = (
+    "initialization",
+    "networks",
+    "unshaped",
+    "outputs",
+    "gradients",
+    "feature_learning",
+    "resnet",
+    "transformer",
+)
 _MARK = re.compile(r"<!-- section (\w+) -->\n")
 
 
