@@ -96,7 +96,7 @@ def test_an_input_layer_drawn_at_call_time_is_the_one_drawn_at_construction() ->
 def test_the_law_of_the_stream_is_that_of_networks_with_weights(block: Any) -> None:
     res = cs.ResNet(jax.nn.relu, 1.5, block)
     e, f = (
-        cs.sample_networks(res, PAIR, width=4, depth=3, draws=6000, method=method, key=key, save_at=[0, 0.34, 1])
+        cs.sample_networks(res, PAIR, width=4, depth=3, draws=15_000, method=method, key=key, save_at=[0, 0.34, 1])
         for method, key in (("law", 10), ("weights", 11))
     )
     np.testing.assert_allclose(e.tau, [0, 1 / 3, 1])
@@ -110,6 +110,10 @@ def test_the_law_of_the_stream_is_that_of_networks_with_weights(block: Any) -> N
     growth = [np.log(x.V[2, :, 0, 0] / x.V[1, :, 0, 0]) * x.V[1, :, 0, 1] for x in (e, f)]  # joint over layers
     (a, se_a), (b, se_b) = map(estimate, growth)
     assert abs(a - b) < 4 * math.hypot(se_a, se_b)
+    # Growth within a path: a branch 10% too large would add a fifth to it.
+    (a, se_a), (b, se_b) = (estimate(x.V[2, :, 1, 1] - x.V[0, :, 1, 1]) for x in (e, f))
+    assert abs(a - b) < 4 * math.hypot(se_a, se_b)
+    assert 0.2 * b > 5 * math.hypot(se_a, se_b)
 
 
 def test_more_inputs_than_neurons_are_welcome() -> None:
