@@ -115,7 +115,7 @@ def main() -> None:
         ("WishartStep", library(cs.WishartStep()), (10, 20, 40), 1),
         ("LampertiEuler", library(cs.LampertiEuler()), (5, 10, 20), 1),
         ("AngleEuler", library(cs.AngleEuler()), (20, 50, 100), 1),
-        ("CorrelationEuler", library(cs.CorrelationEuler()), (20, 50, 100), 1),
+        ("CorrelationEuler", library(cs.CorrelationEuler()), (50, 100, 200), 1),
         ("EulerMaruyama", library(cs.EulerMaruyama()), (50, 100, 200), 1),
         ("Euler, projected", euler_with_projection, (50, 100, 200, 400), 1),
     ]
