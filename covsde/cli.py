@@ -45,6 +45,36 @@ _CATALOGUE = (
         "arXiv 2206.02768",
         "python experiments/demo_digits.py",
     ),
+    (
+        "resnet_kernels",
+        "feature and gradient kernels of depth-scaled ResNets, the 1/L error, lazy training",
+        "arXiv 2309.16620",
+        "python experiments/resnet_kernels.py --quick",
+    ),
+    (
+        "resnet_commute",
+        "width and depth of a ResNet commute: distance to one ODE over both axes",
+        "arXiv 2302.00453",
+        "python experiments/resnet_commute.py --quick",
+    ),
+    (
+        "transformer_rank_collapse",
+        "mean token correlation against depth, for shaped attention and for what it replaces",
+        "arXiv 2306.17759",
+        "python experiments/transformer_rank_collapse.py --quick",
+    ),
+    (
+        "transformer_heads",
+        "one head against 32 at large width: random against deterministic",
+        "arXiv 2306.17759",
+        "python experiments/transformer_heads.py --quick",
+    ),
+    (
+        "transformer_stopping",
+        "median stopping time of shaped transformers over γ and τ₀",
+        "arXiv 2306.17759",
+        "python experiments/transformer_stopping.py --quick",
+    ),
 )
 
 
