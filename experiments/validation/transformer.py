@@ -1,4 +1,4 @@
-"""Shaped transformers against reference digits, exact laws, one-layer increments and networks: a section of the page."""
+"""Shaped transformers against reference digits, exact laws, one-layer increments and networks."""
 
 import math
 
@@ -22,7 +22,8 @@ def _exact_laws(paths: int) -> list[str]:
     lines = [
         "### Exact laws of the solver",
         "",
-        f"m = 3, unequal variances, {paths} paths of `TransformerStrang`. Without attention log V and log det V are normal; "
+        f"m = 3, unequal variances, {paths} paths of `TransformerStrang`. Without attention log V and log det V are "
+        "normal; "
         "with attention the mean of log det V is the integral of its expected rate (Simpson's rule along the paths).",
         "",
         "| case | steps | quantity | simulated | exact |",
@@ -74,8 +75,9 @@ def _one_layer(draws: int) -> list[str]:
     lines = [
         "### One layer of a network against b(V) and Σ(V)",
         "",
-        f"γ² = 1/2, τ₀ = 1, unequal variances; n = 2000. The mean over W^V is exact and the logits come with both signs, in "
-        f"{draws} draws; the covariance is that of {draws} draws of the network's law. Errors are relative, in Frobenius norm; "
+        f"γ² = 1/2, τ₀ = 1, unequal variances; n = 2000. The mean over W^V is exact and the logits come with both signs, "
+        f"in {draws} draws; the covariance is that of {draws} draws of the network's law. Errors are relative, in "
+        "Frobenius norm; "
         "the last column is what noise alone would give the drift.",
         "",
         "| block | error of n·mean against b | error of n·cov against Σ | noise of the mean |",
@@ -132,8 +134,8 @@ def _one_layer(draws: int) -> list[str]:
         Sigma = np.asarray(sde.diffusion(V))[UPPER[0], UPPER[1]][:, UPPER[0], UPPER[1]]
         norm = np.linalg.norm(b)
         lines.append(
-            f"| {name} | {np.linalg.norm(mean - b) / norm:.4f} | {np.linalg.norm(cov - Sigma) / np.linalg.norm(Sigma):.4f} | "
-            f"{math.sqrt(variance.sum()) / norm:.4f} |"
+            f"| {name} | {np.linalg.norm(mean - b) / norm:.4f} | "
+            f"{np.linalg.norm(cov - Sigma) / np.linalg.norm(Sigma):.4f} | {math.sqrt(variance.sum()) / norm:.4f} |"
         )
     return lines
 
@@ -142,8 +144,8 @@ def _paths(draws: int, paths: int) -> list[str]:
     lines = [
         "### Path laws: quantiles of networks and of the limit",
         "",
-        f"m = 4, V₀ = 0.8 I + 0.2, key size 32, {paths} paths, {draws} networks. Quantiles of log V₁₁ (runaway paths at +∞), "
-        "correlations of paths that did not run away; a network counts as runaway once tr V > 400.",
+        f"m = 4, V₀ = 0.8 I + 0.2, key size 32, {paths} paths, {draws} networks. Quantiles of log V₁₁ (runaway paths at "
+        "+∞), correlations of paths that did not run away; a network counts as runaway once tr V > 400.",
         "",
         "| case | face | runaway | mean ρ | sd ρ | 10 % | 50 % | 90 % |",
         "|---|---|---|---|---|---|---|---|",
