@@ -75,8 +75,8 @@ def _one_layer(draws: int) -> list[str]:
     lines = [
         "### One layer of a network against b(V) and Σ(V)",
         "",
-        f"γ² = 1/2, τ₀ = 1, unequal variances; n = 2000. The mean over W^V is exact and the logits come with both signs, "
-        f"in {draws} draws; the covariance is that of {draws} draws of the network's law. Errors are relative, in "
+        f"γ² = 1/2, τ₀ = 1, unequal variances; n = 2000. The mean over W^V is exact and the logits come with both "
+        f"signs, in {draws} draws; the covariance is that of {draws} draws of the network's law. Errors are relative, in "
         "Frobenius norm; "
         "the last column is what noise alone would give the drift.",
         "",
@@ -144,8 +144,8 @@ def _paths(draws: int, paths: int) -> list[str]:
     lines = [
         "### Path laws: quantiles of networks and of the limit",
         "",
-        f"m = 4, V₀ = 0.8 I + 0.2, key size 32, {paths} paths, {draws} networks. Quantiles of log V₁₁ (runaway paths at "
-        "+∞), correlations of paths that did not run away; a network counts as runaway once tr V > 400.",
+        f"m = 4, V₀ = 0.8 I + 0.2, key size 32, {paths} paths, {draws} networks. Quantiles of log V₁₁ (runaway paths "
+        "at +∞), correlations of paths that did not run away; a network counts as runaway once tr V > 400.",
         "",
         "| case | face | runaway | mean ρ | sd ρ | 10 % | 50 % | 90 % |",
         "|---|---|---|---|---|---|---|---|",
