@@ -76,8 +76,8 @@ def _one_layer(draws: int) -> list[str]:
         "### One layer of a network against b(V) and Σ(V)",
         "",
         f"γ² = 1/2, τ₀ = 1, unequal variances; n = 2000. The mean over W^V is exact and the logits come with both "
-        f"signs, in {draws} draws; the covariance is that of {draws} draws of the network's law. Errors are relative, in "
-        "Frobenius norm; "
+        f"signs, in {draws} draws; the covariance is that of {draws} draws of the network's law. Errors are "
+        "relative, in Frobenius norm; "
         "the last column is what noise alone would give the drift.",
         "",
         "| block | error of n·mean against b | error of n·cov against Σ | noise of the mean |",
