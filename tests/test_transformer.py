@@ -142,11 +142,11 @@ def test_without_attention_variances_and_determinants_are_log_normal(settings: d
 
 def test_the_mean_of_log_det_moves_at_its_rate_along_the_paths() -> None:
     # E log det V_T is the integral of the expected rates, which Simpson's rule takes from the paths themselves.
-    T, g2, tau0 = 0.2, 0.5, 1.0
+    T, g2, tau0 = 0.2, 0.5, 1.4
     transformer = Transformer(math.sqrt(g2), tau0, depth_to_width=T)
     e = cs.simulate(transformer, GRAM, paths=16_000, chunk=16_000, steps=8, save_at=[0, 0.25, 0.5, 0.75, 1], key=2)
     fine = e.alive[-1]
-    assert np.mean(~fine) < 0.01
+    assert np.mean(~fine) < 0.002
     W = e.V[:, fine]
     C = np.eye(3) - 1 / 3
     K = C @ W @ C
@@ -159,7 +159,7 @@ def test_the_mean_of_log_det_moves_at_its_rate_along_the_paths() -> None:
     simpson = T * np.tensordot(np.array([1, 4, 2, 4, 1]) / 12, drift - ito, axes=1)
     assert within(change - simpson, 0.0)
     # The attention terms are seen: without them the identity fails by many standard errors.
-    assert not within(change + T * g2 * (2 - g2) * 6, 0.0, 8)
+    assert not within(change + T * g2 * (2 - g2) * 6, 0.0)
 
 
 def test_scaling_the_tokens_is_scaling_the_temperature() -> None:

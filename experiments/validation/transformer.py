@@ -49,9 +49,9 @@ def _exact_laws(paths: int) -> list[str]:
             lines.append(f"| {name} | 8 | mean log det V/V₀ | {_mean(change)} | {-3 * kappa:.4f} |")
             lines.append(f"| {name} | 8 | variance | {change.var():.4f} | {3 * kappa:.4f} |")
     for steps in (4, 8, 16):
-        T, g2 = 0.2, 0.5
+        T, g2, tau0 = 0.2, 0.5, 1.4
         e = cs.simulate(
-            cs.Transformer(HALF, 1.0, depth_to_width=T),
+            cs.Transformer(HALF, tau0, depth_to_width=T),
             GRAM,
             paths=paths,
             steps=steps,
@@ -63,8 +63,12 @@ def _exact_laws(paths: int) -> list[str]:
         K = C @ W @ C
         d = np.einsum("tpaa->tpa", K)
         square = np.sum(K * K, axis=(2, 3))
-        rate = g2 * (square / 3 + np.sum(np.einsum("tpaa->tpa", W) * (d - d.mean(axis=2, keepdims=True)), axis=2) / 3)
-        rate = rate - g2 * (2 - g2) * 6 - (g2 / 3) ** 2 * 4 * square
+        rate = (
+            g2
+            / tau0**2
+            * (square / 3 + np.sum(np.einsum("tpaa->tpa", W) * (d - d.mean(axis=2, keepdims=True)), axis=2) / 3)
+        )
+        rate = rate - g2 * (2 - g2) * 6 - (g2 / (3 * tau0)) ** 2 * 4 * square
         simpson = T * np.tensordot(np.array([1, 4, 2, 4, 1]) / 12, rate, axes=1)
         change = np.linalg.slogdet(W[-1])[1] - np.linalg.slogdet(GRAM)[1]
         lines.append(f"| attention, T = {T} | {steps} | mean log det V/V₀ − ∫ rate | {_mean(change - simpson)} | 0 |")
@@ -100,7 +104,7 @@ def _one_layer(draws: int) -> list[str]:
         block = cs.Transformer(HALF, **({"tau0": 1.0, "key_size": 16} | settings | {"heads": 1})).block(n, 1)
 
         @jax.jit
-        def attention(key: jax.Array, block=block) -> tuple[jax.Array, jax.Array]:
+        def attention(key: jax.Array, V: jax.Array, block=block) -> tuple[jax.Array, jax.Array]:
             W = jnp.broadcast_to(V[None], (draws, m, m))
             random, total = draw_block(block, key, draws, m, W.dtype), 0.0
             for sign in (1, -1):
@@ -108,7 +112,7 @@ def _one_layer(draws: int) -> list[str]:
                 total = total + n / 2 * block.attention_weight**2 * (A @ W @ jnp.swapaxes(A, 1, 2) - W)
             return jnp.mean(total, axis=0), jnp.var(total, axis=0) / draws
 
-        mean, variance = (np.asarray(x) for x in attention(jax.random.key(3)))
+        mean, variance = (np.asarray(x) for x in attention(jax.random.key(3), V))
         if block.activation is not None:
             z = np.linalg.cholesky(GRAM) @ np.random.default_rng(0).normal(size=(m, 10 * draws))
             plus, minus = (np.asarray(block.features(jnp.asarray(s * z))) for s in (1, -1))
