@@ -14,6 +14,10 @@ from covsde.compare import extrapolate as extrapolate
 from covsde.ensemble import Ensemble as Ensemble
 from covsde.ensemble import Estimate as Estimate
 from covsde.inputs import gram as gram
+from covsde.limits.attention_ode import BlockMap as BlockMap
+from covsde.limits.attention_ode import ResidualAttention as ResidualAttention
+from covsde.limits.attention_ode import drift_flow as drift_flow
+from covsde.limits.attention_ode import uniform_attention as uniform_attention
 from covsde.simulate import sample_networks as sample_networks
 from covsde.simulate import simulate as simulate
 from covsde.solvers import EulerMaruyama as EulerMaruyama
