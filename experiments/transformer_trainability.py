@@ -1,4 +1,4 @@
-"""Trainability map: where tokens collapse and gradients vanish or explode in a deep transformer with layer normalisation.
+"""Trainability map: where tokens collapse and gradients vanish in a deep transformer with layer normalisation.
 
 Angle exponent λ_a and gradient exponent λ_g per block, at the fixed point of a token's length, over the residual weight
 α (attention and MLP alike) and the weight scale σ_w of the tanh MLP. λ_a = 0 is the edge between collapse and chaos.
@@ -29,15 +29,13 @@ def main(argv: list[str] | None = None) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
     plt.close(figure)
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
-        mesh = ax.pcolormesh(sigma, alpha, values, vmin=-1, vmax=1, cmap="RdBu_r", shading="nearest")
+        mesh = ax.pcolormesh(sigma, alpha, values, vmin=-0.3, vmax=0.3, cmap="RdBu_r", shading="nearest")
         ax.contour(sigma, alpha, values, levels=[0.0], colors="k", linewidths=1.5)
         ax.contour(sigma, alpha, values, levels=[-0.3, -0.1, -0.03, 0.03, 0.1], colors="k", linewidths=0.5)
         ax.set(title=name, xlabel="weight scale σ_w of the MLP")
     axes[0].set_ylabel("residual weight α")
     figure.colorbar(mesh, ax=axes, label="exponent per block (tokens collapse below 0)")
-    figure.suptitle(
-        "Angle exponent; at the fixed point it equals the gradient exponent λ_g. Thick line: 0", fontsize=11
-    )
+    figure.suptitle("Angle exponent (at the fixed point also the gradient exponent λ_g); thick line: 0", fontsize=11)
     with atomic_write(options.out / "transformer_trainability.png") as temporary:
         figure.savefig(temporary, dpi=150)
     with atomic_write(options.out / "transformer_trainability.npz") as temporary:
