@@ -35,6 +35,10 @@ from covsde.kernels import Kernels as Kernels
 from covsde.kernels import kernels as kernels
 from covsde.lazy import LazyTraining as LazyTraining
 from covsde.lazy import lazy_training as lazy_training
+from covsde.limits.attention_ode import BlockMap as BlockMap
+from covsde.limits.attention_ode import ResidualAttention as ResidualAttention
+from covsde.limits.attention_ode import drift_flow as drift_flow
+from covsde.limits.attention_ode import uniform_attention as uniform_attention
 from covsde.logistic import explosion_probability as explosion_probability
 from covsde.logistic import logistic_paths as logistic_paths
 from covsde.logistic import stationary_variance as stationary_variance

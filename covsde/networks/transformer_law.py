@@ -19,10 +19,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde._linalg import semidefinite_cholesky
 from covsde.networks.transformer import Block, Blocks, Grams, _token_norms
 
+# Up to here an unrolled Cholesky factor is faster than an eigendecomposition; beyond, it takes too long to compile.
+_CHOLESKY_UP_TO = 4
+
 
 def _root(V: Float[Array, "*batch m m"]) -> Float[Array, "*batch m m"]:
-    L, _ = semidefinite_cholesky(V.reshape(-1, *V.shape[-2:]))
-    return L.reshape(V.shape)
+    """Some L with L Lᵀ = V; V may be singular."""
+    if V.shape[-1] <= _CHOLESKY_UP_TO:
+        L, _ = semidefinite_cholesky(V.reshape(-1, *V.shape[-2:]))
+        return L.reshape(V.shape)
+    values, vectors = jnp.linalg.eigh(V)
+    return vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]
 
 
 def _transposed(A: Array) -> Array:
