@@ -19,7 +19,7 @@ SAVE = [0.0, *TIMES]
 
 
 def cells(value: np.ndarray, error: np.ndarray) -> str:
-    return " | ".join(f"{v:.4f} ± {e:.4f}" for v, e in zip(np.atleast_1d(value), np.atleast_1d(error), strict=True))
+    return " | ".join(f"{v:.5f} ± {e:.5f}" for v, e in zip(np.atleast_1d(value), np.atleast_1d(error), strict=True))
 
 
 def exact_mean(slope: float, t: float, w0: float = 0.0) -> float:
