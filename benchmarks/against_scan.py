@@ -5,7 +5,7 @@
   * drawing the same number of normals with `jax.random` and nothing else: the floor;
   * what a Diffrax user would first write: `vmap` of `diffeqsolve` with a `VirtualBrownianTree` and Euler.
 
-    python benchmarks/against_scan.py [--paths 65536] [--steps 32] [--repeats 7]
+    python benchmarks/against_scan.py [--paths 65536] [--steps 32] [--repeats 15]
 """
 
 import argparse
@@ -113,15 +113,15 @@ def first_attempt(keys: jax.Array, *, m: int, steps: int) -> jax.Array:
     return jax.vmap(one)(keys)
 
 
-def best_time(call: Callable[[int], object], repeats: int) -> float:
-    """Best of several runs after a warm-up: the least disturbed one."""
-    call(0)
-    times = []
-    for r in range(repeats):
-        begin = time.perf_counter()
-        call(r + 1)
-        times.append(time.perf_counter() - begin)
-    return min(times)
+def best_times(calls: list[Callable[[int], object]], repeats: int) -> list[float]:
+    """Best of several runs of each after a warm-up, taken in turns so that all meet the same disturbances."""
+    times: list[list[float]] = [[] for _ in calls]
+    for r in range(repeats + 1):
+        for call, taken in zip(calls, times, strict=True):
+            begin = time.perf_counter()
+            call(r)
+            taken.append(time.perf_counter() - begin)
+    return [min(taken[1:]) for taken in times]
 
 
 def main() -> None:
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paths", type=int, default=65536)
     parser.add_argument("--steps", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     steps, chunks = options.steps, max(1, options.paths // CHUNK)
     paths = chunks * CHUNK
@@ -163,14 +163,12 @@ def main() -> None:
             return call
 
         unit = 1e9 / (paths * steps)
-        a = best_time(whole, options.repeats) * unit
-        b = best_time(chunked(scan), options.repeats) * unit
-        c = best_time(chunked(floor), options.repeats) * unit
 
         def tree(seed: int, naive: Callable = naive, few: int = few) -> object:
             return jax.block_until_ready(naive(jax.random.split(jax.random.key(seed), few)))
 
-        d = best_time(tree, 2) * 1e9 / (few * steps)
+        a, b, c = (t * unit for t in best_times([whole, chunked(scan), chunked(floor)], options.repeats))
+        d = best_times([tree], 2)[0] * 1e9 / (few * steps)
         print(
             f"{m:>3} {a:>10.0f} {b:>8.0f} {c:>8.0f} {d:>10.0f} | {a / b:>5.2f}  {a / c:>8.2f}  {d / a:>13.0f}",
             flush=True,

@@ -149,12 +149,14 @@ class UnrolledLayout(AbstractLayout):
             smallest = jnp.minimum(smallest, jnp.where(positive, pivot / jnp.where(positive, A[j, j], 1), 1))
             root = jnp.sqrt(jnp.where(positive, pivot, 1))
             L[j, j] = jnp.where(positive, root, 0)
-            inverse = jnp.where(positive, 1 / root, 0)
+            # A division, not a product with the inverse: XLA keeps its result, where it would compute a product anew in
+            # everything that reads it (a third of all operations at m = 8).
+            divisor = jnp.where(positive, root, jnp.inf)
             for i in range(j + 1, self.m):
                 entry = A[i, j]
                 for k in range(j):
                     entry = entry - L[i, k] * L[j, k]
-                L[i, j] = entry * inverse
+                L[i, j] = entry / divisor
         return tuple(L[ij] for ij in self.tree()), psd
 
     def product(self, L: State, T: State) -> State:

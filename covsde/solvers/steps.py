@@ -98,6 +98,8 @@ class Strang(AbstractConeSolver):
         L, psd = layout.cholesky(V)
         T = SymmetricTriangular().factor(layout, key, h.noise, halfway[0].shape[0])
         V = self._drift(sde, layout, layout.gram(layout.product(L, T)), h.drift / 2)
+        if not sde.may_explode:
+            return V, psd
         # A variance that the first half-step sent to infinity has no root, but it stays infinite.
         infinite = [jnp.isposinf(v) for v in halfway]
         V = layout.with_diagonal(
