@@ -63,9 +63,10 @@ figures: $(STAMP)  ## draw every figure at reduced size, into figures/
 		$(BIN) experiments/all_figures.py --quick --out figures $(ARGS); \
 	else echo "Skipped: there is no experiments/all_figures.py."; fi
 
-bench: $(STAMP)  ## time the solvers against hand-written loops, and what an accuracy costs
+bench: $(STAMP)  ## time the solvers against hand-written loops, what an accuracy costs, and training
 	$(BIN) benchmarks/against_scan.py
 	$(BIN) benchmarks/cost_to_accuracy.py
+	$(BIN) benchmarks/training.py
 
 clean:  ## remove caches and generated files, but not the environment
 	rm -rf build dist demo figures .pytest_cache .mypy_cache .ruff_cache .hypothesis

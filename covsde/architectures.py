@@ -21,10 +21,10 @@ from covsde.losses import Loss
 from covsde.networks.backward import sample_gradients_weights
 from covsde.networks.layers import Layers
 from covsde.networks.mlp import MLPNetwork, sample_grams_law, sample_grams_weights
-from covsde.networks.training import train_weights
+from covsde.networks.training import Trained, train_weights
 from covsde.solvers import Strang
-from covsde.solvers.coordinates import limit_vectors
-from covsde.solvers.neurons import Neurons
+from covsde.solvers.coordinates import limit_vectors, network_vectors
+from covsde.solvers.passes import solve_pass, sweep
 from covsde.solvers.revealed import Trajectory, train_revealed
 
 # Above this a default is more likely a slip than a wish.
@@ -115,6 +115,7 @@ class AbstractTrainable(AbstractArchitecture):
         loss: Loss,
         learning_rate: float,
         updates: int,
+        substeps: int,
         steps: int,
         layers: tuple[int, ...],
         paths: int,
@@ -133,6 +134,7 @@ class AbstractTrainable(AbstractArchitecture):
         loss: Loss,
         learning_rate: float,
         updates: int,
+        substeps: int,
         width: int,
         depth: int,
         layers: tuple[int, ...],
@@ -401,6 +403,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         loss: Loss,
         learning_rate: float,
         updates: int,
+        substeps: int,
         steps: int,
         layers: tuple[int, ...],
         paths: int,
@@ -408,9 +411,10 @@ class MLP(AbstractWithGradients, AbstractTrainable):
     ) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
         self._only_plain("training")
+        scale, trains = _training_options(options, V0.dtype)
         width = steps / self.depth_to_width
         vectors = limit_vectors(self.activation, width, V0.dtype)
-        directions = vectors.directions(V0.shape[0] * (updates + 1))
+        directions = vectors.directions(V0.shape[0] * (updates * substeps + 1))
         if width <= directions:
             need = math.floor(directions * self.depth_to_width) + 1
             raise ValueError(
@@ -424,11 +428,15 @@ class MLP(AbstractWithGradients, AbstractTrainable):
             key,
             loss=loss,
             learning_rate=jnp.asarray(learning_rate, V0.dtype),
-            output_scale=_output_scale(options, V0.dtype),
+            output_scale=scale,
+            train_input=trains.input,
+            train_readout=trains.readout,
             updates=updates,
+            substeps=substeps,
             depth=steps,
             layers=layers,
             paths=paths,
+            sweep=solve_pass,
         )
 
     def train_networks(
@@ -441,19 +449,21 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         loss: Loss,
         learning_rate: float,
         updates: int,
+        substeps: int,
         width: int,
         depth: int,
         layers: tuple[int, ...],
         draws: int,
         options: Mapping[str, Any],
     ) -> Trajectory:
-        """By law (vectors only, width · labels² a layer) or by real weights (width² · labels a layer)."""
+        """By law (vectors only) or by real weights.
+
+        A layer costs width · labels² operations by law, labels³ for linear networks, and width² · labels with weights.
+        """
         self._only_plain("training")
-        labels = V0.shape[0] * (updates + 1)
-        rates = {
-            "learning_rate": jnp.asarray(learning_rate, V0.dtype),
-            "output_scale": _output_scale(options, V0.dtype),
-        }
+        labels = V0.shape[0] * (updates * substeps + 1)
+        scale, trains = _training_options(options, V0.dtype)
+        rates = {"learning_rate": jnp.asarray(learning_rate, V0.dtype), "output_scale": scale}
         if method == "law":
             if width <= 2 * labels:
                 raise ValueError(
@@ -461,15 +471,19 @@ class MLP(AbstractWithGradients, AbstractTrainable):
                     f"and backward: use width > {2 * labels}, or method='weights'."
                 )
             return train_revealed(
-                Neurons(self.activation, width, V0.dtype),
+                network_vectors(self.activation, width, V0.dtype),
                 V0,
                 targets,
                 key,
                 loss=loss,
+                train_input=trains.input,
+                train_readout=trains.readout,
                 updates=updates,
+                substeps=substeps,
                 depth=depth,
                 layers=layers,
                 paths=draws,
+                sweep=sweep,
                 **rates,
             )
         if method == "weights":
@@ -483,7 +497,9 @@ class MLP(AbstractWithGradients, AbstractTrainable):
                 targets,
                 key,
                 loss=loss,
+                trains=trains,
                 updates=updates,
+                substeps=substeps,
                 width=width,
                 depth=depth,
                 layers=layers,
@@ -494,8 +510,15 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
 
 
-def _output_scale(options: Mapping[str, Any], dtype: jnp.dtype) -> Float[Array, ""]:
-    unknown = set(options) - {"output_scale"}
+def _training_options(options: Mapping[str, Any], dtype: jnp.dtype) -> tuple[Float[Array, ""], Trained]:
+    known = ("output_scale", "train_input", "train_readout")
+    unknown = set(options) - set(known)
     if unknown:
-        raise TypeError(f"an MLP has no training option {sorted(unknown)[0]!r}: the only one is output_scale.")
-    return jnp.asarray(finite_number("output_scale", options.get("output_scale", 1.0)), dtype)
+        raise TypeError(f"an MLP has no training option {sorted(unknown)[0]!r}: it has {', '.join(known)}.")
+    trains = []
+    for name in known[1:]:
+        value = options.get(name, False)
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}.")
+        trains.append(bool(value))
+    return jnp.asarray(finite_number("output_scale", options.get("output_scale", 1.0)), dtype), Trained(*trains)

@@ -22,6 +22,7 @@ from jaxtyping import Float
 import covsde
 from covsde._check import positive_int
 from covsde._files import atomic_write
+from covsde._runs import describe
 from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.architectures import MLP, AbstractArchitecture
 from covsde.blocks import BLOCKS
@@ -29,7 +30,7 @@ from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
 from covsde.resnet import ResNet
-from covsde.simulate import describe, sample_networks, simulate
+from covsde.simulate import sample_networks, simulate
 from covsde.status import FailedPathsWarning
 
 _ACTIVATIONS = ("relu", *SMOOTH, "linear")

@@ -346,28 +346,32 @@ def extrapolate(values: ArrayLike, standard_errors: ArrayLike, widths: ArrayLike
     return Estimate(np.asarray(intercept), np.asarray(error))
 
 
-def richardson(coarse: Ensemble, fine: Ensemble, f: MatrixStatistic) -> Estimate:
+# What two runs of one limit may differ in when they are extrapolated in the step.
+_FREE = {"steps", "seed", "paths", "chunk", "seconds", "versions", "platform"}
+
+
+def richardson(coarse: Any, fine: Any, f: Callable[[Any], Any]) -> Estimate:
     """Extrapolate the mean of a statistic to infinitely many solver steps, from two runs of the same limit.
 
     It pays where the error of the steps exceeds the Monte Carlo noise: the noise of the difference is added.
 
     Args:
-        coarse: Result of `simulate` with few steps.
+        coarse: Result of `simulate` or `train` with few steps.
         fine: The same with more steps and another key, saved at the same layer times.
-        f: Maps V (..., m, m) to the statistic (...).
+        f: Statistic, as the method `mean` of the result takes it.
 
     Returns:
-        Value and standard error, each of shape (times,).
+        Value and standard error, in the shape that `mean` gives.
 
     Raises:
         ValueError: If an ensemble is not a limit, the runs differ in more than steps, keys and paths, or the step
             counts are not increasing.
     """
     for e in (coarse, fine):
-        if "steps" not in e.metadata or "order" not in e.metadata:
-            raise ValueError(f"richardson needs two results of simulate, got {e!r}.")
-    same = ("architecture", "solver", "V0", "save_at")
-    if any(coarse.metadata[k] != fine.metadata[k] for k in same):
+        if not {"steps", "order"} <= set(getattr(e, "metadata", ())):
+            raise ValueError(f"richardson needs two limits, from simulate or train, got {e!r}.")
+    settings = ({k: v for k, v in e.metadata.items() if k not in _FREE} for e in (coarse, fine))
+    if next(settings) != next(settings):
         raise ValueError("coarse and fine must differ in their steps only: use the same limit, solver and save_at.")
     if coarse.metadata["seed"] == fine.metadata["seed"]:
         raise ValueError("coarse and fine must be independent for their standard error: use another key.")
@@ -375,7 +379,7 @@ def richardson(coarse: Ensemble, fine: Ensemble, f: MatrixStatistic) -> Estimate
     if ratio <= 1:
         raise ValueError("fine must have more steps than coarse: pass the runs in the other order.")
     weight = 1 / (ratio ** fine.metadata["order"] - 1)
-    a, b = coarse.mean(f), fine.mean(f)
+    a, b = (Estimate(*e.mean(f)) for e in (coarse, fine))
     value = b.value + weight * (b.value - a.value)
     return Estimate(value, np.hypot((1 + weight) * b.standard_error, weight * a.standard_error))
 

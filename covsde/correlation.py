@@ -13,11 +13,11 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int
+from covsde._runs import time_grid
 from covsde.architectures import AbstractArchitecture
 from covsde.limits.clock import AbstractClock
 from covsde.limits.correlation import autonomous_kappa, relu_drift_of_y
 from covsde.limits.mlp import NeuralCovarianceSDE
-from covsde.simulate import time_grid
 
 
 @dataclass(frozen=True, eq=False)

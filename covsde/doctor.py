@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from covsde._runs import versions
 from covsde.activations import ShapedReLU
 from covsde.architectures import MLP
-from covsde.simulate import simulate, versions
+from covsde.simulate import simulate
 
 _OPTIONAL = {"tqdm": "progress bars", "matplotlib": "figures", "sklearn": "the digits demo"}
 

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._check import finite_number, instance_of, positive_int, typed_key
+from covsde._runs import time_grid
 from covsde.blocks import PreActivation
 from covsde.limits.clock import Time
 from covsde.limits.resnet import FiniteWidthDiffusion
 from covsde.resnet import ResNet
-from covsde.simulate import time_grid
 
 
 class MatrixNoise(diffrax.AbstractTerm):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,10 +14,11 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde._check import instance_of, positive_int, recorded_key, typed_key
+from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import AbstractWithGradients
 from covsde.inputs import check_gram
 from covsde.records import PathRecord
-from covsde.simulate import _dtype, _limit_chunk, _metadata, _save_times, _to_matrices, time_grid
+from covsde.simulate import limit_chunk, to_matrices
 from covsde.solvers.backward import solve_gradients
 from covsde.status import PathStatus
 
@@ -49,18 +51,20 @@ class Gradients(PathRecord):
     ntk: NDArray[Any]
 
 
-def _result(
-    parts: Sequence[tuple[np.ndarray, ...]], tau: np.ndarray, total: int, metadata: dict[str, Any]
-) -> Gradients:
-    Phi, G, A = (np.concatenate([p[k] for p in parts], axis=1)[:, :total] for k in range(3))
-    f, ntk, status = (np.concatenate([p[k] for p in parts])[:total] for k in range(3, 6))
+# Where the paths are in what one chunk gives.
+_AXES = {"Phi": 1, "G": 1, "A": 1, "outputs": 0, "ntk": 0, "status": 0}
+
+
+def _chunk(sampled: tuple[Any, ...], status: NDArray[Any]) -> Arrays:
+    """NaN wherever a path is not fine, and a status for paths that have no number somewhere."""
+    Phi, G, A, f, ntk = (np.array(x) for x in sampled)
     bad = ~np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3)) | ~np.all(np.isfinite(f), axis=1)
     status = np.where(bad & (status == PathStatus.FINE), PathStatus.NOT_FINITE, status).astype(np.int8)
     gone = status != PathStatus.FINE
     for array in (Phi, G, A):
         array[:, gone] = np.nan
     f[gone], ntk[gone] = np.nan, np.nan
-    return Gradients(status=status, metadata=metadata, tau=tau, Phi=Phi, G=G, A=A, outputs=f, ntk=ntk)
+    return {"Phi": Phi, "G": G, "A": A, "outputs": f, "ntk": ntk, "status": status}
 
 
 def simulate_gradients(
@@ -73,6 +77,8 @@ def simulate_gradients(
     save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Gradients:
     """Sample gradients of an architecture's limit at initialization, from the input Gram matrix V0.
 
@@ -85,6 +91,8 @@ def simulate_gradients(
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
+        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
         `Gradients` with a status per path: where the forward path explodes there is no gradient.
@@ -97,7 +105,7 @@ def simulate_gradients(
     """
     _check_architecture(architecture)
     V0 = check_gram(V0)
-    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), _dtype(dtype), typed_key(key)
+    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
     sde, equation = architecture.limit(), architecture.backward()
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
@@ -105,27 +113,36 @@ def simulate_gradients(
     chunk = positive_int(
         "chunk", min(paths, max(64, min(2048, 2**26 // (8 * m * m * grid.size))) if chunk is None else chunk)
     )
-    settings = _metadata("limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths)
+    settings = run_metadata(
+        "limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths
+    )
     settings |= {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
-    start, parts = time.perf_counter(), []
+    start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
         sde, equation = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, equation))
-        for c in range(-(-paths // chunk)):
-            entries, clock, G, A, f, ntk = (
-                np.array(x)
-                for x in solve_gradients(
-                    sde,
-                    equation,
-                    jnp.asarray(V0, kind),
-                    jax.random.fold_in(typed, c),
-                    jnp.asarray(grid, kind),
-                    paths=chunk,
-                    every=every,
-                )
-            )
-            entries, status, _ = _limit_chunk(entries, clock, tau, m, float(sde.ceiling))
-            parts.append((_to_matrices(entries, m), G, A, f, ntk, status))
-    return _result(parts, tau, paths, settings | {"seconds": time.perf_counter() - start})
+        initial, times = jnp.asarray(V0, kind), jnp.asarray(grid, kind)
+
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            return solve_gradients(sde, equation, initial, chunk_key, times, paths=size, every=every)
+
+        def finish(pending: Any) -> Arrays:
+            entries, clock, G, A, f, ntk = pending
+            forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+            return _chunk((to_matrices(forward["entries"], m), G, A, f, ntk), forward["status"])
+
+        found = run_chunks(
+            dispatch,
+            finish,
+            axes=_AXES,
+            key=typed,
+            total=paths,
+            chunk=chunk,
+            progress=progress,
+            label="limit",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    return Gradients(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
 def sample_network_gradients(
@@ -139,6 +156,8 @@ def sample_network_gradients(
     save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Gradients:
     """Sample gradients of finite networks with real weights, by JAX's own differentiation.
 
@@ -152,6 +171,8 @@ def sample_network_gradients(
         save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
         dtype: float64 (default) or float32.
         chunk: networks per call; the memory in use at one time is bounded whatever it is.
+        progress: as for `simulate_gradients`.
+        checkpoint: as for `simulate_gradients`.
 
     Returns:
         `Gradients` with tau = ℓ/depth; the gradient at layer ℓ is that of the output in its post-activations.
@@ -164,30 +185,36 @@ def sample_network_gradients(
     width, draws, kind, typed = (
         positive_int("width", width),
         positive_int("draws", draws),
-        _dtype(dtype),
+        resolve_dtype(dtype),
         typed_key(key),
     )
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
-    layers = tuple(sorted({round(float(t) * depth) for t in times}))
-    tau = np.asarray(layers) / depth
+    layers, tau = saved_layers(save_at, depth, 10)
     chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))
-    settings = _metadata("network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width)
+    settings = run_metadata(
+        "network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width
+    )
     settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
-    start, parts = time.perf_counter(), []
+    start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
-        sampler = eqx.filter_jit(architecture.sample_gradients)
-        for c in range(-(-draws // chunk)):
-            sampled = sampler(
-                jnp.asarray(V0, kind),
-                jax.random.fold_in(typed, c),
-                width=width,
-                depth=depth,
-                draws=chunk,
-                layers=layers,
-            )
-            parts.append((*(np.array(x) for x in sampled), np.full(chunk, PathStatus.FINE, np.int8)))
-    return _result(parts, tau, draws, settings | {"seconds": time.perf_counter() - start})
+        sampler, initial = eqx.filter_jit(architecture.sample_gradients), jnp.asarray(V0, kind)
+
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            return sampler(initial, chunk_key, width=width, depth=depth, draws=size, layers=layers)
+
+        found = run_chunks(
+            dispatch,
+            lambda sampled: _chunk(sampled, np.full(chunk, PathStatus.FINE)),
+            axes=_AXES,
+            key=typed,
+            total=draws,
+            chunk=chunk,
+            progress=progress,
+            label=f"width {width}",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    return Gradients(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
 def _check_architecture(architecture: Any) -> None:

@@ -1,17 +1,28 @@
 """What results with several arrays per path share: failures counted, statistics with standard errors."""
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covsde import _statistics
-from covsde._npz import as_json
+from covsde._npz import as_json, load_npz, save_npz
 from covsde._statistics import Estimate
 from covsde.status import FailedPathsWarning, PathStatus
+
+Record = TypeVar("Record", bound="PathRecord")
+
+# The format of the files; raised when a file of today could no longer be read.
+_FORMAT = 1
+
+
+def _mark(kind: type) -> str:
+    # Results of two kinds can have arrays of the same names: this one tells them apart.
+    return f"is_{kind.__name__}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +49,40 @@ class PathRecord:
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
         return _statistics.failures(self.status)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one `.npz` file, metadata as JSON; an existing file is replaced once the new is complete.
+
+        Args:
+            path: a file name that ends in ".npz".
+
+        Raises:
+            ValueError: for another ending.
+            OSError: if the file cannot be written.
+        """
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "metadata"}
+        arrays |= {_mark(type(self)): np.array(True)}
+        save_npz(path, arrays, self.metadata, _FORMAT)
+
+    @classmethod
+    def load(cls: type[Record], path: str | os.PathLike[str]) -> Record:
+        """Read a result that `save` wrote.
+
+        Args:
+            path: file name.
+
+        Returns:
+            The result, equal to the one saved.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is damaged, or not a result of this kind.
+        """
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "metadata"]
+        mark = _mark(cls)
+        arrays, metadata = load_npz(path, [*names, mark], _FORMAT, f"{cls.__name__}.save", f"a {cls.__name__} result")
+        del arrays[mark]
+        return cls(**arrays, metadata=metadata)
 
     def __repr__(self) -> str:
         """Return one line that says what is inside."""

@@ -1,14 +1,7 @@
-"""The ensemble driver: keys, chunks, progress, checkpoints and path status, for limits and for networks."""
+"""The ensemble driver: Gram matrices of limits and of networks, with a status per path."""
 
-import dataclasses
-import hashlib
-import itertools
-import json
-import platform
-import sys
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +13,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from covsde._check import instance_of, positive_int, recorded_key, typed_key
-from covsde._files import atomic_write
+from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import AbstractArchitecture
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram
@@ -28,150 +21,12 @@ from covsde.solvers import solve
 from covsde.solvers.ensemble import as_arrays
 from covsde.status import PathStatus
 
-# Entries (times, m(m+1)/2, paths) and status (paths,), stop (paths,) of one chunk.
-Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Entries (times, m(m+1)/2, paths), status (paths,) and stop (paths,) of one chunk.
+PATH_AXES = {"entries": -1, "status": 0, "stop": 0}
 
 
-def versions() -> dict[str, str]:
-    """Versions that decide a result, for metadata and `covsde doctor`."""
-    import importlib.metadata
-
-    names = ("covsde", "jax", "jaxlib", "diffrax", "equinox", "numpy")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return {"python": platform.python_version(), **found}
-
-
-def _dtype(dtype: Any) -> np.dtype:
-    try:
-        resolved = np.dtype(np.float64 if dtype is None else dtype)
-    except TypeError as error:
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.") from error
-    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype must be float32 or float64, got {resolved}.")
-    return resolved
-
-
-def _save_times(save_at: Sequence[float | int]) -> np.ndarray:
-    try:
-        times = np.unique(np.asarray(save_at, np.float64).ravel())
-    except (TypeError, ValueError) as error:
-        raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].") from error
-    if times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or times[-1] > 1:
-        raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].")
-    return np.union1d(times, [0.0, 1.0])
-
-
-def time_grid(steps: int, save_at: Sequence[float | int] | None) -> tuple[np.ndarray, int]:
-    """Solver grid on [0, 1] and how many steps lie between two saves.
-
-    Args:
-        steps: least number of steps over unit layer time.
-        save_at: layer times to save, or None: every step up to 20 steps, else tenths.
-
-    Returns:
-        Increasing grid from 0 to 1, float64, and `every`: saves happen at grid[::every].
-    """
-    if save_at is None:
-        if steps <= 20:
-            return np.linspace(0, 1, steps + 1), 1
-        save_at = np.linspace(0, 1, 11).tolist()
-    times = _save_times(save_at)
-    every = int(np.ceil(np.max(np.diff(times)) * steps - 1e-9))
-    pieces = [np.linspace(a, b, every + 1)[:-1] for a, b in itertools.pairwise(times)]
-    return np.concatenate([*pieces, [1.0]]), every
-
-
-def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[int]], Iterator[int]]:
-    if show is None:
-        show = chunks > 1 and sys.stderr.isatty()
-    if not show:
-        return lambda items: items
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError('progress=True needs tqdm: pip install "covsde[plot]".') from error
-    return lambda items: tqdm(items, total=chunks, desc=label, delay=1.0, leave=False)
-
-
-def _run_chunks(
-    dispatch: Callable[[PRNGKeyArray, int], Any],
-    finish: Callable[[Any], Chunk],
-    *,
-    key: PRNGKeyArray,
-    total: int,
-    chunk: int,
-    progress: bool | None,
-    label: str,
-    checkpoint: str | Path | None,
-    fingerprint: dict[str, Any],
-) -> Chunk:
-    # Chunk c always uses fold_in(key, c) and its full size, so a result depends on neither the machine nor on
-    # how often it was interrupted; surplus paths of the last chunk are cut. JAX computes a dispatched chunk while the
-    # one before it is brought to its final form here.
-    chunks = -(-total // chunk)
-    folder = None if checkpoint is None else _checkpoint_folder(Path(checkpoint), fingerprint)
-    parts: list[Chunk] = []
-    running: list[tuple[Any, Path | None]] = []
-
-    def collect() -> None:
-        for pending, file in running:
-            part = finish(pending)
-            if file is not None:
-                with atomic_write(file) as temporary:
-                    np.savez(temporary, entries=part[0], status=part[1], stop=part[2])
-            parts.append(part)
-        running.clear()
-
-    for c in _progress(chunks, progress, label)(iter(range(chunks))):
-        file = None if folder is None else folder / f"chunk-{c:06d}.npz"
-        if file is not None and file.exists():
-            try:
-                with np.load(file, allow_pickle=False) as stored:
-                    part = (stored["entries"], stored["status"], stored["stop"])
-                collect()
-                parts.append(part)
-                continue
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                pass  # a damaged chunk is computed again
-        ahead = dispatch(jax.random.fold_in(key, c), chunk)
-        collect()
-        running.append((ahead, file))
-    collect()
-    entries = np.concatenate([p[0] for p in parts], axis=-1)[..., :total]
-    status = np.concatenate([p[1] for p in parts])[:total]
-    stop = np.concatenate([p[2] for p in parts])[:total]
-    return entries, status, stop
-
-
-def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
-    text = json.dumps(fingerprint, sort_keys=True, default=str)
-    identity = hashlib.sha256(text.encode()).hexdigest()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"checkpoint={str(folder)!r} cannot be made a folder: choose another path.") from error
-    marker = folder / "run.json"
-    if marker.exists():
-        try:
-            found = json.loads(marker.read_text()).get("identity")
-        except (OSError, ValueError, AttributeError):
-            found = None
-        if found != identity:
-            raise ValueError(
-                f"checkpoint={str(folder)!r} belongs to a run with other settings: use a new folder or delete it."
-            )
-    else:
-        with atomic_write(marker) as temporary:
-            Path(temporary).write_text(json.dumps({"identity": identity, "settings": json.loads(text)}, indent=1))
-    return folder
-
-
-def _to_matrices(entries: np.ndarray, m: int) -> np.ndarray:
+def to_matrices(entries: np.ndarray, m: int) -> np.ndarray:
+    """Symmetric matrices (times, paths, m, m) from their lower triangles (times, m(m+1)/2, paths)."""
     rows, columns = np.tril_indices(m)
     V = np.empty((entries.shape[0], entries.shape[2], m, m), entries.dtype)
     for k, (i, j) in enumerate(zip(rows, columns, strict=True)):
@@ -179,7 +34,8 @@ def _to_matrices(entries: np.ndarray, m: int) -> np.ndarray:
     return V
 
 
-def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int, ceiling: float) -> Chunk:
+def limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int, ceiling: float) -> Arrays:
+    """What `solve` returned, with the status of every path and NaN or +∞ after it stopped."""
     # Variances are watched at every step, covariances here: a path ends at its last save without a NaN.
     clean = np.all(~np.isnan(entries), axis=1) | (tau[:, None] > clock[None] + 1e-5)
     broken = ~np.all(clean, axis=0)
@@ -187,7 +43,11 @@ def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int
     clock = np.where(broken, np.minimum(clock, last_clean), clock)
     stopped = clock < 1 - 1e-5
     if not np.any(stopped):
-        return entries, np.full(clock.shape, PathStatus.FINE, np.int8), np.ones(clock.shape)
+        return {
+            "entries": entries,
+            "status": np.full(clock.shape, PathStatus.FINE, np.int8),
+            "stop": np.ones(clock.shape),
+        }
     diagonal = np.array([i == j for i, j in zip(*np.tril_indices(m), strict=True)])
     final = entries[-1]
     with np.errstate(invalid="ignore"):
@@ -207,46 +67,7 @@ def _limit_chunk(entries: np.ndarray, clock: np.ndarray, tau: np.ndarray, m: int
     infinite = np.zeros(final.shape, bool)
     infinite[diagonal] = blown & exploded
     known[:, infinite] = np.inf
-    return np.where(after, known, entries), status, stop
-
-
-def _metadata(
-    kind: str, architecture: AbstractArchitecture, V0: np.ndarray, seed: int | list[int], **more: Any
-) -> dict:
-    return {
-        "kind": kind,
-        "architecture": describe(architecture),
-        "depth_to_width": architecture.depth_to_width,
-        "V0": V0.tolist(),
-        "seed": seed,
-        "versions": versions(),
-        "platform": f"{jax.default_backend()} {platform.machine()}",
-        **more,
-    }
-
-
-def describe(module: eqx.Module) -> str:
-    """One line that names a module and its hyperparameters, e.g. MLP(ShapedReLU(0.5, -0.5), depth_to_width=1)."""
-    if callable(getattr(module, "fn", None)):
-        fn = module.fn  # type: ignore[attr-defined]
-        name = getattr(fn, "__name__", repr(fn))
-        critical = module.exponent == 0.5  # type: ignore[attr-defined]
-        more = "" if critical else f", exponent={module.exponent:g}"  # type: ignore[attr-defined]
-        return f"{type(module).__name__}({name}, a={module.a:g}{more})"  # type: ignore[attr-defined]
-    parts = []
-    defaults = {f.name: f.default for f in dataclasses.fields(module)}
-    for name, value in vars(module).items():
-        if value is None or (not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]):
-            continue
-        if isinstance(value, eqx.Module):
-            parts.append(describe(value))
-        elif callable(value):
-            parts.append(str(getattr(value, "__name__", value)))
-        elif isinstance(value, float):
-            parts.append(f"{name}={value:g}")
-        else:
-            parts.append(f"{name}={value}")
-    return f"{type(module).__name__}({', '.join(parts)})"
+    return {"entries": np.where(after, known, entries), "status": status, "stop": stop}
 
 
 def simulate(
@@ -289,7 +110,7 @@ def simulate(
     V0 = check_gram(V0)
     m = V0.shape[0]
     paths = positive_int("paths", paths)
-    kind = _dtype(dtype)
+    kind = resolve_dtype(dtype)
     typed = typed_key(key)
     sde = architecture.limit()
     paths = 1 if sde.deterministic else paths
@@ -310,7 +131,7 @@ def simulate(
         chunk = 64 * -(-paths // (64 * -(-paths // most)))
     chunk = 1 if sde.deterministic else positive_int("chunk", chunk)
     start = time.perf_counter()
-    settings = _metadata(
+    settings = run_metadata(
         "limit",
         architecture,
         V0,
@@ -332,12 +153,13 @@ def simulate(
         def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
             return solve(equation, solver, initial, chunk_key, times, paths=size, every=every)
 
-        def finish(pending: Any) -> Chunk:
-            return _limit_chunk(np.asarray(pending[0]), np.asarray(pending[1]), tau, m, float(sde.ceiling))
+        def finish(pending: Any) -> Arrays:
+            return limit_chunk(np.asarray(pending[0]), np.asarray(pending[1]), tau, m, float(sde.ceiling))
 
-        entries, status, stop = _run_chunks(
+        found = run_chunks(
             dispatch,
             finish,
+            axes=PATH_AXES,
             key=typed,
             total=paths,
             chunk=chunk,
@@ -347,7 +169,8 @@ def simulate(
             fingerprint=settings,
         )
     settings["seconds"] = time.perf_counter() - start
-    return Ensemble(tau=tau, V=_to_matrices(entries, m), status=status, stop_tau=stop, metadata=settings)
+    V = to_matrices(found["entries"], m)
+    return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=settings)
 
 
 def sample_networks(
@@ -392,16 +215,14 @@ def sample_networks(
     m = V0.shape[0]
     width, draws = positive_int("width", width), positive_int("draws", draws)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    kind = _dtype(dtype)
+    kind = resolve_dtype(dtype)
     typed = typed_key(key)
-    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
-    layers = tuple(sorted({round(float(t) * depth) for t in times}))
-    tau = np.asarray(layers) / depth
+    layers, tau = saved_layers(save_at, depth, 10)
     if chunk is None:
         chunk = min(draws, architecture.network_chunk(m, width, depth, kind.itemsize))
     chunk = positive_int("chunk", chunk)
     start = time.perf_counter()
-    settings = _metadata(
+    settings = run_metadata(
         "network",
         architecture,
         V0,
@@ -422,7 +243,7 @@ def sample_networks(
         def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
             return sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
 
-        def finish(V: Any) -> Chunk:
+        def finish(V: Any) -> Arrays:
             rows, columns = np.tril_indices(m)
             entries = np.moveaxis(np.asarray(V)[:, :, rows, columns], 1, 2)
             finite = np.all(np.isfinite(entries), axis=1)
@@ -430,11 +251,12 @@ def sample_networks(
             first_bad = np.argmin(finite, axis=0)
             stop = np.where(bad, tau[np.maximum(first_bad - 1, 0)], 1.0)
             status = np.where(bad, PathStatus.NOT_FINITE, PathStatus.FINE).astype(np.int8)
-            return np.where(finite[:, None], entries, np.nan), status, stop
+            return {"entries": np.where(finite[:, None], entries, np.nan), "status": status, "stop": stop}
 
-        entries, status, stop = _run_chunks(
+        found = run_chunks(
             dispatch,
             finish,
+            axes=PATH_AXES,
             key=typed,
             total=draws,
             chunk=chunk,
@@ -444,4 +266,5 @@ def sample_networks(
             fingerprint=settings,
         )
     settings["seconds"] = time.perf_counter() - start
-    return Ensemble(tau=tau, V=_to_matrices(entries, m), status=status, stop_tau=stop, metadata=settings)
+    V = to_matrices(found["entries"], m)
+    return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=settings)

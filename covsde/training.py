@@ -2,7 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,11 +14,11 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers
 from covsde.architectures import AbstractTrainable
 from covsde.inputs import check_gram
 from covsde.losses import Loss, loss_named
 from covsde.records import PathRecord
-from covsde.simulate import _dtype, _metadata, _save_times
 from covsde.solvers.revealed import Trajectory
 from covsde.status import PathStatus
 
@@ -103,24 +104,14 @@ def _settings(
     return gram, y, positive_int("updates", updates, least=0), finite_number("learning_rate", learning_rate)
 
 
-def _collect(
-    run: Callable[[PRNGKeyArray], Trajectory], key: PRNGKeyArray, total: int, chunk: int
-) -> list[NDArray[Any]]:
-    """Arrays with the paths at axis 1, cut to `total`; chunk c uses fold_in(key, c)."""
-    parts = [[np.asarray(x) for x in run(jax.random.fold_in(key, c))] for c in range(-(-total // chunk))]
-    return [np.concatenate(column, axis=1)[:, :total] for column in zip(*parts, strict=True)]
-
-
-def _result(
-    arrays: list[NDArray[Any]], tau: NDArray[Any], y: NDArray[Any], loss: Loss, metadata: dict[str, Any]
-) -> Training:
-    flat, Phi, G, A, ntk = (np.array(x) for x in arrays)
+def _finish(trajectory: Trajectory, y: NDArray[Any], loss: Loss) -> Arrays:
+    """One chunk of `Training`, NaN from where training diverged."""
+    flat, Phi, G, A, ntk = (np.array(x) for x in trajectory)
     P, paths = y.size, flat.shape[1]
     outputs = np.moveaxis(flat.reshape(-1, P, paths), 1, 2)
     with np.errstate(invalid="ignore"):
         valid = np.all(np.abs(outputs) <= _DIVERGED * max(1.0, float(np.max(np.abs(y)))), axis=2)
     valid = np.logical_and.accumulate(valid, axis=0)
-    last = valid.sum(axis=0) - 1
     outputs[~valid] = np.nan
     ntk[~valid] = np.nan
     gone = np.repeat(~valid, P, axis=0).T  # (paths, N)
@@ -129,19 +120,16 @@ def _result(
     rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
     status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
     losses = np.asarray(jax.vmap(jax.vmap(lambda f: loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(outputs)))
-    return Training(
-        status=status.astype(np.int8),
-        metadata=metadata,
-        tau=tau,
-        targets=y,
-        outputs=outputs,
-        losses=losses,
-        Phi=Phi,
-        G=G,
-        A=A,
-        ntk=ntk,
-        last_update=last,
-    )
+    return {
+        "outputs": outputs,
+        "losses": losses,
+        "Phi": Phi,
+        "G": G,
+        "A": A,
+        "ntk": ntk,
+        "last_update": valid.sum(axis=0) - 1,
+        "status": status.astype(np.int8),
+    }
 
 
 def train(
@@ -150,6 +138,7 @@ def train(
     *,
     targets: Any,
     updates: int = 3,
+    substeps: int = 1,
     learning_rate: float = 1.0,
     paths: int = 2000,
     key: int | PRNGKeyArray = 0,
@@ -158,6 +147,8 @@ def train(
     save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
     **options: Any,
 ) -> Training:
     """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
@@ -166,7 +157,8 @@ def train(
         architecture: e.g. MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5).
         V0: Gram matrix of the inputs (P, P), symmetric positive semidefinite.
         targets: one number per input, (P,).
-        updates: steps of gradient descent on all inputs.
+        updates: steps of gradient descent on all inputs; each is recorded.
+        substeps: gradient steps per update, of η₀/substeps each: many approach gradient flow for a time η₀ per update.
         learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices.
         paths: number of independent paths.
         key: int seed or JAX key; the result depends on it and on `chunk`.
@@ -175,7 +167,11 @@ def train(
         save_at: layer times at which Phi, G and A are kept, rounded to steps, with 0 and 1; default: fifths.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
-        options: what the architecture adds; for an MLP output_scale = 1.0, the s in f = s w·h/√n.
+        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
+        options: what the architecture adds; for an MLP output_scale = 1.0, the s in f = s w·h/√n, and train_input,
+            train_readout = False, whether the matrices at the two ends move as well (which changes the limit only
+            within its error in the step).
 
     Returns:
         `Training`, with paths whose training diverged counted in `failures`.
@@ -188,19 +184,20 @@ def train(
     Waterloo, 2025). Smooth even parts (κ₂ ≠ 0) and shaped ReLU run as networks of width steps/T without weights.
     """
     gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
-    paths, kind, typed, function = positive_int("paths", paths), _dtype(dtype), typed_key(key), loss_named(loss)
-    labels = y.size * (updates + 1)
+    paths, kind, typed, function = positive_int("paths", paths), resolve_dtype(dtype), typed_key(key), loss_named(loss)
+    substeps = positive_int("substeps", substeps)
+    labels = y.size * (updates * substeps + 1)
     steps = architecture.training_steps(labels) if steps is None else positive_int("steps", steps)
-    layers = _layers(save_at, steps)
+    layers, tau = saved_layers(save_at, steps, 5)
     default = architecture.training_chunk(labels, steps, None, kind.itemsize)
     chunk = positive_int("chunk", min(paths, default) if chunk is None else chunk)
-    tau = np.asarray(layers) / steps
-    settings = _metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
-    settings |= _described(y, updates, rate, function, kind, chunk, tau, options)
+    settings = run_metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
+    settings |= {"solver": "LayerStep", "order": 1}
+    settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
 
-        def run(chunk_key: PRNGKeyArray) -> Trajectory:
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory:
             return architecture.train_limit(
                 jnp.asarray(gram, kind),
                 jnp.asarray(y, kind),
@@ -208,14 +205,26 @@ def train(
                 loss=function,
                 learning_rate=rate,
                 updates=updates,
+                substeps=substeps,
                 steps=steps,
                 layers=layers,
-                paths=chunk,
+                paths=size,
                 options=options,
             )
 
-        arrays = _collect(run, typed, paths, chunk)
-        return _result(arrays, tau, y, function, settings | {"seconds": time.perf_counter() - start})
+        found = run_chunks(
+            dispatch,
+            lambda trajectory: _finish(trajectory, y, function),
+            axes=Training.path_axis,
+            key=typed,
+            total=paths,
+            chunk=chunk,
+            progress=progress,
+            label="limit",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    return Training(tau=tau, targets=y, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
 def train_networks(
@@ -224,6 +233,7 @@ def train_networks(
     *,
     targets: Any,
     updates: int = 3,
+    substeps: int = 1,
     learning_rate: float = 1.0,
     width: int,
     draws: int = 2000,
@@ -234,6 +244,8 @@ def train_networks(
     save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
     **options: Any,
 ) -> Training:
     """Train finite networks by gradient descent on their hidden matrices.
@@ -242,7 +254,8 @@ def train_networks(
         architecture: the same object that `train` takes.
         V0: Gram matrix of the inputs (P, P); the inputs have as many dimensions as the layers have neurons.
         targets: one number per input, (P,).
-        updates: steps of gradient descent on all inputs.
+        updates: steps of gradient descent on all inputs; each is recorded.
+        substeps: as for `train`.
         learning_rate: η₀; the networks use η₀/n.
         width: neurons per layer, n.
         draws: number of independent networks.
@@ -254,6 +267,8 @@ def train_networks(
         save_at: layer times at which Phi, G and A are kept, rounded to layers, with 0 and 1; default: fifths.
         dtype: float64 (default) or float32.
         chunk: networks trained at a time; bounds the memory.
+        progress: as for `train`.
+        checkpoint: as for `train`.
         options: as for `train`.
 
     Returns:
@@ -264,20 +279,20 @@ def train_networks(
     """
     gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
     width, draws = positive_int("width", width), positive_int("draws", draws)
-    kind, typed, function = _dtype(dtype), typed_key(key), loss_named(loss)
+    kind, typed, function = resolve_dtype(dtype), typed_key(key), loss_named(loss)
+    substeps = positive_int("substeps", substeps)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    layers = _layers(save_at, depth)
-    default = architecture.training_chunk(y.size * (updates + 1), depth, width, kind.itemsize)
+    layers, tau = saved_layers(save_at, depth, 5)
+    default = architecture.training_chunk(y.size * (updates * substeps + 1), depth, width, kind.itemsize)
     chunk = positive_int("chunk", min(draws, default) if chunk is None else chunk)
-    tau = np.asarray(layers) / depth
-    settings = _metadata("network", architecture, gram, recorded_key(key), label=f"networks, width {width}")
+    settings = run_metadata("network", architecture, gram, recorded_key(key), label=f"networks, width {width}")
     settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
-    settings |= _described(y, updates, rate, function, kind, chunk, tau, options)
+    settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
         sampler = eqx.filter_jit(architecture.train_networks)
 
-        def run(chunk_key: PRNGKeyArray) -> Trajectory:
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory:
             return sampler(
                 jnp.asarray(gram, kind),
                 jnp.asarray(y, kind),
@@ -286,25 +301,33 @@ def train_networks(
                 loss=function,
                 learning_rate=rate,
                 updates=updates,
+                substeps=substeps,
                 width=width,
                 depth=depth,
                 layers=layers,
-                draws=chunk,
+                draws=size,
                 options=options,
             )
 
-        arrays = _collect(run, typed, draws, chunk)
-        return _result(arrays, tau, y, function, settings | {"seconds": time.perf_counter() - start})
-
-
-def _layers(save_at: Sequence[float | int] | None, steps: int) -> tuple[int, ...]:
-    times = _save_times(np.linspace(0, 1, 6).tolist() if save_at is None else save_at)
-    return tuple(sorted({round(float(t) * steps) for t in times}))
+        found = run_chunks(
+            dispatch,
+            lambda trajectory: _finish(trajectory, y, function),
+            axes=Training.path_axis,
+            key=typed,
+            total=draws,
+            chunk=chunk,
+            progress=progress,
+            label=f"width {width}",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    return Training(tau=tau, targets=y, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
 def _described(
     y: np.ndarray,
     updates: int,
+    substeps: int,
     rate: float,
     loss: Loss,
     kind: np.dtype,
@@ -313,5 +336,6 @@ def _described(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     name = getattr(loss, "__name__", repr(loss))
-    described = {"targets": y.tolist(), "updates": updates, "learning_rate": rate, "loss": name, "dtype": kind.name}
+    described = {"targets": y.tolist(), "updates": updates, "substeps": substeps, "learning_rate": rate}
+    described |= {"loss": name, "dtype": kind.name}
     return described | {"chunk": chunk, "save_at": tau.tolist(), **{k: repr(v) for k, v in options.items()}}

@@ -19,15 +19,17 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde._runs import Arrays, describe, run_chunks, saved_layers, time_grid, versions
 from covsde.architectures import MLP
 from covsde.limits.unshaped import SingularSDE, UnshapedReLU, unshaped
 from covsde.networks.unshaped import sample_pairs_law
-from covsde.simulate import Chunk, _run_chunks, _save_times, describe, time_grid, versions
 from covsde.solvers.unshaped import LinearSplitting, run_chain, solve_singular
 from covsde.status import PathStatus
 from covsde.unshaped_ensemble import UnshapedEnsemble
 
-One = Callable[[PRNGKeyArray, int], Chunk]
+# Entries (times, 2, paths): w and log V; status and stop (paths,) of one chunk.
+One = Callable[[PRNGKeyArray, int], Arrays]
+PATH_AXES = {"entries": -1, "status": 0, "stop": 0}
 
 
 def simulate_unshaped(
@@ -88,7 +90,7 @@ def simulate_unshaped(
     solver = LinearSplitting() if solver is None else solver
     sde = SingularSDE(float(layer.lam), float(layer.M), T)
 
-    def one(chunk_key: PRNGKeyArray, size: int) -> Chunk:
+    def one(chunk_key: PRNGKeyArray, size: int) -> Arrays:
         equation = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), sde)
         start, times = jnp.asarray(w0, jnp.float64), jnp.asarray(grid, jnp.float64)
         values = np.asarray(solve_singular(equation, solver, start, chunk_key, times, paths=size, every=every))
@@ -97,7 +99,7 @@ def simulate_unshaped(
         stop = np.where(broken, tau[np.maximum(np.argmin(finite, axis=0) - 1, 0)], 1.0)
         gone = broken & (tau[:, None] > stop)
         status = np.where(broken, PathStatus.NOT_FINITE, PathStatus.FINE).astype(np.int8)
-        return np.where(gone[:, None], np.nan, values), status, stop
+        return {"entries": np.where(gone[:, None], np.nan, values), "status": status, "stop": stop}
 
     settings = {"label": "limit", "solver": type(solver).__name__, "steps": len(grid) - 1, "clock": T, "w0": w0}
     settings |= {} if n is None else {"width": n}
@@ -146,9 +148,9 @@ def sample_unshaped_networks(
     """
     layer = _layer(mlp)
     n, L, eps0 = positive_int("width", width), _depth(mlp, width, depth), _one_minus(rho0)
-    layers, tau = _layers(L, save_at)
+    layers, tau = saved_layers(save_at, L, 10)
 
-    def one(chunk_key: PRNGKeyArray, size: int) -> Chunk:
+    def one(chunk_key: PRNGKeyArray, size: int) -> Arrays:
         values, lived, status = sample_pairs_law(
             jnp.asarray(eps0, jnp.float64),
             chunk_key,
@@ -210,9 +212,9 @@ def first_order_chain(
     """
     layer = _layer(mlp)
     n, L, eps0 = positive_int("width", width), _depth(mlp, width, depth), _one_minus(rho0)
-    layers, tau = _layers(L, save_at)
+    layers, tau = saved_layers(save_at, L, 10)
 
-    def one(chunk_key: PRNGKeyArray, size: int) -> Chunk:
+    def one(chunk_key: PRNGKeyArray, size: int) -> Arrays:
         arrays = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), layer)
         start = jnp.asarray(eps0, jnp.float64)
         values, lived = run_chain(arrays, start, chunk_key, width=n, depth=L, paths=size, layers=layers)
@@ -242,15 +244,9 @@ def _depth(mlp: MLP, width: Any, depth: Any) -> int:
     return mlp.depth(width) if depth is None else positive_int("depth", depth)
 
 
-def _layers(depth: int, save_at: Any) -> tuple[tuple[int, ...], np.ndarray]:
-    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else np.ravel(save_at).tolist())
-    layers = tuple(sorted({round(float(t) * depth) for t in times}))
-    return layers, np.asarray(layers) / depth
-
-
 def _stopped(
     values: np.ndarray, lived: np.ndarray, status: np.ndarray, width: int, depth: int, layers: tuple[int, ...]
-) -> Chunk:
+) -> Arrays:
     # (ε, log V) to (w, log V), with nothing finite after a path's last good layer.
     with np.errstate(divide="ignore"):
         w = 1 / (width * np.sqrt(values[:, 0]))
@@ -258,7 +254,7 @@ def _stopped(
     w = np.where(after, np.where(status == PathStatus.PARALLEL, np.inf, np.nan), w)
     log_variance = np.where(after, np.nan, values[:, 1])
     stop = np.where(status == PathStatus.FINE, 1.0, lived / depth)
-    return np.stack([w, log_variance], axis=1), status.astype(np.int8), stop
+    return {"entries": np.stack([w, log_variance], axis=1), "status": status.astype(np.int8), "stop": stop}
 
 
 def _run(
@@ -290,9 +286,10 @@ def _run(
         **settings,
     }
     with jax.enable_x64(True):
-        entries, status, stop = _run_chunks(
+        found = run_chunks(
             one,
             lambda part: part,
+            axes=PATH_AXES,
             key=typed,
             total=total,
             chunk=chunk,
@@ -302,4 +299,5 @@ def _run(
             fingerprint=metadata,
         )
     metadata["seconds"] = time.perf_counter() - began
-    return UnshapedEnsemble(tau, entries[:, 0], entries[:, 1], status, stop, metadata)
+    w, log_variance = found["entries"][:, 0], found["entries"][:, 1]
+    return UnshapedEnsemble(tau, w, log_variance, found["status"], found["stop"], metadata)

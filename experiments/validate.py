@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from covsde._files import atomic_write
-from covsde.simulate import versions
+from covsde._runs import versions
 
 SECTIONS = (
     "initialization",

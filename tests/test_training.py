@@ -1,6 +1,7 @@
 """Training in the proportional limit and in finite networks: exact identities, exact laws, and the approach."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +17,7 @@ from covsde.losses import squared
 from covsde.networks.backward import embed
 from covsde.networks.layers import Layers
 from covsde.networks.mlp import MLPNetwork
-from covsde.networks.training import descend, hidden_matrices
+from covsde.networks.training import Trained, descend, hidden_matrices, observe
 
 PAIR = np.asarray(problems.PAIR)
 ONE = np.eye(1)
@@ -58,8 +59,17 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     def gradient(network: MLPNetwork) -> jax.Array:
         return squared(s * network(x)[:, 0], y)
 
-    after, (f, _, _, ntk) = descend(network, x, y, squared, jnp.asarray(rate), jnp.asarray(s))
+    seen = observe(network, x, jnp.asarray(s))
+    f, ntk = seen.outputs, seen.ntk
     np.testing.assert_allclose(f, s * network(x)[:, 0], rtol=1e-12)
+    after, moved_x = descend(network, x, seen, jnp.asarray(PAIR), y - f, jnp.asarray(rate * s / n), Trained(True, True))
+    readout = gradient(network).output_weights
+    np.testing.assert_allclose(after.output_weights, network.output_weights - rate / n * readout, rtol=1e-10)
+    # The inputs are E a with aᵀa = V0 and E orthogonal; E descends too.
+    a = np.linalg.cholesky(PAIR).T
+    E = jnp.asarray(np.asarray(x).T @ np.linalg.inv(a))
+    slope = jax.grad(lambda E: squared(s * network((E @ a).T)[:, 0], y))(E)
+    np.testing.assert_allclose(moved_x, x - rate / n * (slope @ a).T, rtol=1e-10, atol=1e-14)
     moves = [hidden_matrices(after), hidden_matrices(network), hidden_matrices(gradient(network))]
     for new, old, slope in zip(*moves, strict=True):
         np.testing.assert_allclose(new, old - rate / n * slope, rtol=1e-10, atol=1e-14)
@@ -69,16 +79,23 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     np.testing.assert_allclose(ntk, rows @ rows.T / 3, rtol=1e-10)
 
 
-SAME = [(cs.ShapedSmooth(lambda x: jnp.tanh(x + 0.5)), 16, 2), (cs.ShapedReLU(1.0, -1.0), 12, 1)]
+SAME: list[tuple[Any, int, int, dict[str, Any]]] = [
+    (cs.ShapedSmooth(lambda x: jnp.tanh(x + 0.5)), 16, 2, {}),
+    (cs.ShapedReLU(1.0, -1.0), 12, 1, {}),
+    (cs.Identity(), 16, 2, {"train_input": True, "train_readout": True}),
+]
 
 
-@pytest.mark.parametrize(("activation", "width", "P"), SAME, ids=["smooth", "relu"])
-def test_networks_without_weights_have_the_law_of_those_with_weights(activation: Any, width: int, P: int) -> None:
+@pytest.mark.parametrize(("activation", "width", "P", "ends"), SAME, ids=["smooth", "relu", "linear, all trained"])
+def test_networks_without_weights_have_the_law_of_those_with_weights(
+    activation: Any, width: int, P: int, ends: dict[str, Any]
+) -> None:
     y = [1.0, -1.0][:P]
     mlp = cs.MLP(activation, T)
     settings: dict[str, Any] = {"targets": y, "updates": 2, "width": width, "dtype": np.float32, "save_at": [0, 0.5, 1]}
+    settings |= ends
     law, real = (
-        cs.train_networks(mlp, PAIR[:P, :P], draws=4000, chunk=1000, method=method, key=3, **settings)
+        cs.train_networks(mlp, PAIR[:P, :P], draws=2000, chunk=2000, method=method, key=3, **settings)
         for method in ("law", "weights")
     )
     statistics = {
@@ -249,6 +266,69 @@ def test_outputs_after_training_are_those_of_an_independent_program(
     else:
         close(*problems.estimate(run.Phi[-1, :, 1, 1]), 0.872, 0.015)
         close(*problems.estimate(run.Phi[-1, :, 1, 0]), 0.845, 0.015)
+
+
+# --- many small steps, files, interruptions ---------------------------------------------------------------------------
+
+
+def test_two_substeps_are_two_updates_of_half_the_rate(tanh: cs.Training) -> None:
+    once = limit(TANH, updates=1, substeps=2, learning_rate=2.0, paths=512)
+    np.testing.assert_allclose(once.outputs, tanh.outputs[::2, :512], rtol=1e-12)
+    recorded = [0, 2]
+    for name in ("Phi", "G", "A"):
+        every = getattr(tanh, name)[:, :512][:, :, recorded][:, :, :, recorded]
+        np.testing.assert_allclose(getattr(once, name), every, rtol=1e-12)
+    mlp, settings = cs.MLP(TANH, T), {"targets": [1.0], "width": 8, "draws": 16, "method": "weights", "save_at": [0, 1]}
+    fine = cs.train_networks(mlp, ONE, updates=2, **settings)  # type: ignore[arg-type]
+    once = cs.train_networks(mlp, ONE, updates=1, substeps=2, learning_rate=2.0, **settings)  # type: ignore[arg-type]
+    np.testing.assert_allclose(once.outputs, fine.outputs[::2], rtol=1e-12)
+
+
+def test_many_substeps_are_gradient_flow() -> None:
+    # Along gradient flow the loss decreases on every path; Euler steps approach it at first order.
+    mlp, settings = cs.MLP(cs.Identity(), T), {"targets": [1.0], "width": 6, "draws": 64, "method": "weights"}
+    runs = [
+        cs.train_networks(mlp, ONE, updates=4, substeps=k, learning_rate=0.5, save_at=[0, 1], **settings)  # type: ignore[arg-type]
+        for k in (1, 16)
+    ]
+    coarse, fine = (r.outputs[:, :, 0] for r in runs)
+    assert np.all(np.diff(runs[1].losses, axis=0) < 1e-12)
+    # One step of rate η₀ moves f by η₀ K (y - f); the flow damps y - f by e^{-η₀K} to leading order in its own motion.
+    K = T * runs[1].ntk[0, :, 0, 0]
+    np.testing.assert_allclose(np.median((1 - fine[1]) / (1 - fine[0]) / np.exp(-0.5 * K)), 1, atol=0.05)
+    assert np.mean(np.abs(coarse[1] - fine[1])) > 0.01
+
+
+def test_a_result_reads_back_as_it_was_saved(tanh: cs.Training, tmp_path: Path) -> None:
+    tanh.save(tmp_path / "run.npz")
+    back = cs.Training.load(tmp_path / "run.npz")
+    assert back.metadata == tanh.metadata
+    assert repr(back) == repr(tanh)
+    for name in (*cs.Training.path_axis, "tau", "targets"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(tanh, name))
+    with pytest.raises(ValueError, match="is not a Gradients result"):
+        cs.Gradients.load(tmp_path / "run.npz")
+
+
+def test_an_interrupted_training_resumes(tanh: cs.Training, tmp_path: Path) -> None:
+    limit(TANH, paths=1024, checkpoint=tmp_path)
+    (tmp_path / "chunk-000001.npz").unlink()
+    again = limit(TANH, paths=1024, checkpoint=tmp_path)
+    np.testing.assert_array_equal(again.outputs, tanh.outputs[:, :1024])
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+        limit(TANH, paths=1024, learning_rate=0.5, checkpoint=tmp_path)
+
+
+def test_extrapolation_in_the_step_is_for_runs_that_differ_in_their_steps(tanh: cs.Training) -> None:
+    coarse = cs.train(
+        cs.MLP(TANH, T), ONE, targets=[1.0], updates=2, paths=512, chunk=512, save_at=[0, 0.5, 1], key=2, steps=10
+    )
+    value, error = cs.richardson(coarse, tanh, lambda r: r.outputs[2, :, 0])
+    a, b = (r.mean(lambda r: r.outputs[2, :, 0]) for r in (coarse, tanh))
+    assert value == pytest.approx(b.value + (b.value - a.value) / 4)
+    assert error == pytest.approx(np.hypot(1.25 * b.standard_error, a.standard_error / 4))
+    with pytest.raises(ValueError, match="must differ in their steps only"):
+        cs.richardson(coarse, limit(TANH, learning_rate=0.5, paths=512), lambda r: r.outputs[2, :, 0])
 
 
 # --- failures and arguments -------------------------------------------------------------------------------------------

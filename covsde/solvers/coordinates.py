@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde.activations import AbstractActivation
+from covsde.activations import AbstractActivation, Identity
 from covsde.limits.backward import OddBackward, SmoothBackward, backward_of
 from covsde.solvers.neurons import Neurons
 from covsde.solvers.revealed import AbstractVectors, Memory, Normals, Vector, combine, dot, put, split
@@ -249,3 +249,10 @@ def limit_vectors(activation: AbstractActivation, width: float, dtype: jnp.dtype
         )
     # No closed form: the network itself, whose width is an integer, at the width of the step.
     return Neurons(activation, round(width), dtype)
+
+
+def network_vectors(activation: AbstractActivation, width: int, dtype: jnp.dtype) -> AbstractVectors:
+    """Layers of a finite network, exactly in law: in a few coordinates if it is linear, else neuron by neuron."""
+    if isinstance(activation, Identity):
+        return RadialCoordinates(jnp.asarray(width, dtype), jnp.zeros((), dtype))
+    return Neurons(activation, width, dtype)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._linalg import semidefinite_cholesky
+from covsde.solvers.passes import Pass
 
 Vector = Float[Array, "size paths"]
 Vectors = Float[Array, "labels size paths"]
@@ -122,6 +123,7 @@ class _State(NamedTuple):
     forces: Array  # -∂loss/∂f, (labels, paths)
     readout: Array  # (size, paths)
     memory: Memory  # of the activations of layers 1 … depth
+    bottom: Array  # gradients in the inputs, (labels, size, paths)
 
 
 def dot(u: Array, v: Array) -> Array:
@@ -168,12 +170,18 @@ def train_revealed(
     loss: Callable[[Array, Array], Array],
     learning_rate: Float[Array, ""],
     output_scale: Float[Array, ""],
+    train_input: bool,
+    train_readout: bool,
     updates: int,
+    substeps: int,
     depth: int,
     layers: tuple[int, ...],
     paths: int,
+    sweep: Pass,
 ) -> Trajectory:
     """Gradient descent on the hidden matrices, W ← W - (η₀/n) ∂loss/∂W, of networks f = s w·h_d/√n.
+
+    Inputs are h_0 = E x with E as wide as the layers, EᵀE = n; E and the readout w may be trained at the same rate.
 
     Args:
         space: how vectors are stored, with the width n.
@@ -183,26 +191,40 @@ def train_revealed(
         loss: maps outputs (P,) and targets (P,) to a number.
         learning_rate: η₀.
         output_scale: s.
-        updates: training steps.
+        train_input: whether E moves.
+        train_readout: whether w moves.
+        updates: training steps that are recorded.
+        substeps: gradient steps, of η₀/substeps each, from one recorded step to the next.
         depth: number of layers d.
         layers: layers at which order parameters are saved, 0 … d.
         paths: number of independent paths.
+        sweep: how a pass goes through the layers.
 
     Returns:
-        Outputs and order parameters; labels = P (updates + 1).
+        Outputs and order parameters at the recorded steps; labels = P (updates + 1).
     """
     P, dtype = V0.shape[0], V0.dtype
-    labels = P * (updates + 1)
+    labels = P * (updates * substeps + 1)
     size = space.size(labels)
     n = space.width
     root = jnp.sqrt(n)
-    rate = learning_rate * output_scale / (n * root)
+    rate = learning_rate / substeps * output_scale / (n * root)
     extra = space.extra(labels)
     L, _ = semidefinite_cholesky(V0[None])
-    inputs = jnp.broadcast_to(jnp.pad(L[0], ((0, 0), (0, size - P)))[:, :, None], (P, size, paths))
+    first_inputs = jnp.broadcast_to(jnp.pad(L[0], ((0, 0), (0, size - P)))[:, :, None], (P, size, paths))
     negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
 
-    def forward_pass(s: _State, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
+    def trained_inputs(s: _State) -> Vectors:
+        if not train_input:
+            return first_inputs
+        # Which input a label is of: forces of labels not revealed yet are 0.
+        overlap = jnp.tile(V0, (1, labels // P))
+        return first_inputs + rate * jnp.einsum("ac,cr,cdr->adr", overlap, s.forces, s.bottom)
+
+    def trained_readout(s: _State) -> Vector:
+        return s.readout + rate * combine(s.forces, s.features[-1]) if train_readout else s.readout
+
+    def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
         normal_key, chi_key = jax.random.split(key)
         normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
         chi_keys = jax.random.split(chi_key, (depth, P, 2))
@@ -224,9 +246,11 @@ def train_revealed(
             return x, (directions, images, z, x, memory)
 
         xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, chi_keys)
-        return jax.lax.scan(layer, inputs, xs)[1]
+        return tuple(sweep(layer, inputs, xs, downward=False))
 
-    def backward_pass(s: _State, z: Array, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
+    def backward_pass(
+        s: _State, inputs: Vectors, z: Array, readout: Vector, k: Array, key: PRNGKeyArray
+    ) -> tuple[Any, ...]:
         normal_key, chi_key, top_key = jax.random.split(key, 3)
         normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
         chi_keys = jax.random.split(chi_key, (depth, P, 2))
@@ -259,14 +283,14 @@ def train_revealed(
         for p in range(P):
             top_chi_key = jax.random.fold_in(top_key, p)
             below, top_memory = space.pull_back(
-                top_memory, z[-1, p], s.readout, k * P + p, (k + 1) * P, top_normals[p], top_chi_key
+                top_memory, z[-1, p], readout, k * P + p, (k + 1) * P, top_normals[p], top_chi_key
             )
             top.append(below)
         # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
         memory = jax.tree.map(lambda M: jnp.concatenate([jnp.zeros_like(M[:1]), M[:-1]]), s.memory)
         z_below = jnp.concatenate([inputs[None], z[:-1]])
         xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals, chi_keys)
-        *rest, memory = jax.lax.scan(layer, jnp.stack(top), xs, reverse=True)[1]
+        *rest, memory = sweep(layer, jnp.stack(top), xs, downward=True)
         memory = jax.tree.map(lambda M, last: jnp.concatenate([M[1:], last[None]]), memory, top_memory)
         return (*rest, memory)
 
@@ -278,8 +302,9 @@ def train_revealed(
     def step(s: _State, k: Array) -> tuple[_State, Array]:
         up, down = jax.random.split(jax.random.fold_in(training_key, k))
         at = k * P
-        directions, images, z, x, memory = forward_pass(s, k, up)
-        f = output_scale * root * dot(x[-1], s.readout[None])
+        inputs, readout = trained_inputs(s), trained_readout(s)
+        directions, images, z, x, memory = forward_pass(s, inputs, k, up)
+        f = output_scale * root * dot(x[-1], readout[None])
         s = s._replace(
             e=put(s.e, directions, at, 1),
             m=put(s.m, images, at, 1),
@@ -288,8 +313,8 @@ def train_revealed(
             memory=memory,
         )
         # The forces of this step act from the next step on.
-        directions, images, r, g, kernel, memory = backward_pass(s, z, k, down)
-        above = jnp.broadcast_to(s.readout[None, None], (1, *r.shape[1:]))
+        directions, images, r, g, kernel, memory = backward_pass(s, inputs, z, readout, k, down)
+        above = jnp.broadcast_to(readout[None, None], (1, *r.shape[1:]))
         s = s._replace(
             h=put(s.h, directions, at, 1),
             v=put(s.v, images, at, 1),
@@ -297,6 +322,7 @@ def train_revealed(
             saved=put(s.saved, jnp.concatenate([r, above])[jnp.asarray(layers)], at, 1),
             forces=put(s.forces, negative_gradient(f), at, 0),
             memory=memory,
+            bottom=put(s.bottom, r[0], at, 0),
         )
         return s, jnp.moveaxis(jnp.mean(kernel, axis=0), -1, 0)
 
@@ -315,11 +341,14 @@ def train_revealed(
         forces=zeros(labels),
         readout=readout,
         memory=space.memory(labels, depth, paths, dtype),
+        bottom=zeros(labels, size),
     )
-    s, ntk = jax.lax.scan(step, start, jnp.arange(updates + 1))
-    x = s.features[jnp.asarray(layers)]
+    s, ntk = jax.lax.scan(step, start, jnp.arange(updates * substeps + 1))
+    steps = jnp.arange(updates + 1) * substeps
+    recorded = (steps[:, None] * P + jnp.arange(P)[None]).ravel()
+    x, g = s.features[jnp.asarray(layers)][:, recorded], s.saved[:, recorded]
 
     def products(u: Array, v: Array) -> Array:
         return jnp.einsum("tadr,tbdr->trab", u, v)
 
-    return Trajectory(s.outputs, products(x, x), products(s.saved, s.saved), root * products(x, s.saved), ntk)
+    return Trajectory(s.outputs[recorded], products(x, x), products(g, g), root * products(x, g), ntk[steps])

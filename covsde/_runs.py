@@ -1,0 +1,233 @@
+"""What every run shares: keys and chunks, progress, checkpoints, the grid of layer times, metadata."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import platform
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
+
+from covsde._files import atomic_write
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide a result, for metadata and `covsde doctor`."""
+    import importlib.metadata
+
+    names = ("covsde", "jax", "jaxlib", "diffrax", "equinox", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return {"python": platform.python_version(), **found}
+
+
+def resolve_dtype(dtype: Any) -> np.dtype:
+    """float32 or float64 (the default).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        resolved = np.dtype(np.float64 if dtype is None else dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.") from error
+    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype must be float32 or float64, got {resolved}.")
+    return resolved
+
+
+def save_times(save_at: Sequence[float | int]) -> np.ndarray:
+    """Increasing layer times, 0 and 1 among them.
+
+    Raises:
+        ValueError: if they are not numbers in [0, 1].
+    """
+    try:
+        times = np.unique(np.asarray(save_at, np.float64).ravel())
+    except (TypeError, ValueError) as error:
+        raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].") from error
+    if times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or times[-1] > 1:
+        raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].")
+    return np.union1d(times, [0.0, 1.0])
+
+
+def time_grid(steps: int, save_at: Sequence[float | int] | None) -> tuple[np.ndarray, int]:
+    """Solver grid on [0, 1] and how many steps lie between two saves.
+
+    Args:
+        steps: least number of steps over unit layer time.
+        save_at: layer times to save, or None: every step up to 20 steps, else tenths.
+
+    Returns:
+        Increasing grid from 0 to 1, float64, and `every`: saves happen at grid[::every].
+    """
+    if save_at is None:
+        if steps <= 20:
+            return np.linspace(0, 1, steps + 1), 1
+        save_at = np.linspace(0, 1, 11).tolist()
+    times = save_times(save_at)
+    every = int(np.ceil(np.max(np.diff(times)) * steps - 1e-9))
+    pieces = [np.linspace(a, b, every + 1)[:-1] for a, b in itertools.pairwise(times)]
+    return np.concatenate([*pieces, [1.0]]), every
+
+
+def saved_layers(save_at: Any, depth: int, default: int) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Layers nearest to the layer times to keep, and their own layer times ℓ/depth; default: `default` equal parts."""
+    times = save_times(np.linspace(0, 1, default + 1).tolist() if save_at is None else np.ravel(save_at).tolist())
+    layers = tuple(sorted({round(float(t) * depth) for t in times}))
+    return layers, np.asarray(layers) / depth
+
+
+def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[int]], Iterator[int]]:
+    if show is None:
+        show = chunks > 1 and sys.stderr.isatty()
+    if not show:
+        return lambda items: items
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError('progress=True needs tqdm: pip install "covsde[plot]".') from error
+    return lambda items: tqdm(items, total=chunks, desc=label, delay=1.0, leave=False)
+
+
+def run_chunks(
+    dispatch: Callable[[PRNGKeyArray, int], Any],
+    finish: Callable[[Any], Arrays],
+    *,
+    axes: Mapping[str, int],
+    key: PRNGKeyArray,
+    total: int,
+    chunk: int,
+    progress: bool | None,
+    label: str,
+    checkpoint: str | Path | None,
+    fingerprint: dict[str, Any],
+) -> Arrays:
+    """Run paths chunk by chunk, with progress and checkpoints.
+
+    Chunk c always uses fold_in(key, c) and its full size, so a result depends on neither the machine nor on how often
+    it was interrupted; surplus paths of the last chunk are cut. JAX computes a dispatched chunk while the one before
+    it is brought to its final form here.
+
+    Args:
+        dispatch: starts a chunk, from its key and size.
+        finish: brings what `dispatch` returned to named NumPy arrays.
+        axes: the axis of paths of each of those arrays.
+        key: JAX key of the run.
+        total: paths wanted.
+        chunk: paths per chunk.
+        progress: show a bar; None: on a terminal, when there is more than one chunk.
+        label: what the bar says.
+        checkpoint: folder for finished chunks, or None.
+        fingerprint: settings that decide the result; a folder with others is refused.
+
+    Returns:
+        The arrays of all chunks, `total` paths long.
+    """
+    chunks = -(-total // chunk)
+    folder = None if checkpoint is None else _checkpoint_folder(Path(checkpoint), fingerprint)
+    parts: list[Arrays] = []
+    running: list[tuple[Any, Path | None]] = []
+
+    def collect() -> None:
+        for pending, file in running:
+            part = finish(pending)
+            if file is not None:
+                with atomic_write(file) as temporary:
+                    np.savez(temporary, allow_pickle=False, **part)
+            parts.append(part)
+        running.clear()
+
+    for c in _progress(chunks, progress, label)(iter(range(chunks))):
+        file = None if folder is None else folder / f"chunk-{c:06d}.npz"
+        if file is not None and file.exists():
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    part = {name: stored[name] for name in axes}
+                collect()
+                parts.append(part)
+                continue
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                pass  # a damaged chunk is computed again
+        ahead = dispatch(jax.random.fold_in(key, c), chunk)
+        collect()
+        running.append((ahead, file))
+    collect()
+    whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in axes.items()}
+    return {name: x[(slice(None),) * (axes[name] % x.ndim) + (slice(total),)] for name, x in whole.items()}
+
+
+def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
+    text = json.dumps(fingerprint, sort_keys=True, default=str)
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"checkpoint={str(folder)!r} cannot be made a folder: choose another path.") from error
+    marker = folder / "run.json"
+    if marker.exists():
+        try:
+            found = json.loads(marker.read_text()).get("identity")
+        except (OSError, ValueError, AttributeError):
+            found = None
+        if found != identity:
+            raise ValueError(
+                f"checkpoint={str(folder)!r} belongs to a run with other settings: use a new folder or delete it."
+            )
+    else:
+        with atomic_write(marker) as temporary:
+            Path(temporary).write_text(json.dumps({"identity": identity, "settings": json.loads(text)}, indent=1))
+    return folder
+
+
+def run_metadata(kind: str, architecture: Any, V0: np.ndarray, seed: int | list[int], **more: Any) -> dict[str, Any]:
+    """What decides a result of an architecture with `depth_to_width`, and where it was computed."""
+    return {
+        "kind": kind,
+        "architecture": describe(architecture),
+        "depth_to_width": architecture.depth_to_width,
+        "V0": V0.tolist(),
+        "seed": seed,
+        "versions": versions(),
+        "platform": f"{jax.default_backend()} {platform.machine()}",
+        **more,
+    }
+
+
+def describe(module: eqx.Module) -> str:
+    """One line that names a module and its hyperparameters, e.g. MLP(ShapedReLU(0.5, -0.5), depth_to_width=1)."""
+    if callable(getattr(module, "fn", None)):
+        fn = module.fn  # type: ignore[attr-defined]
+        name = getattr(fn, "__name__", repr(fn))
+        critical = module.exponent == 0.5  # type: ignore[attr-defined]
+        more = "" if critical else f", exponent={module.exponent:g}"  # type: ignore[attr-defined]
+        return f"{type(module).__name__}({name}, a={module.a:g}{more})"  # type: ignore[attr-defined]
+    parts = []
+    defaults = {f.name: f.default for f in dataclasses.fields(module)}
+    for name, value in vars(module).items():
+        if value is None or (not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]):
+            continue
+        if isinstance(value, eqx.Module):
+            parts.append(describe(value))
+        elif callable(value):
+            parts.append(str(getattr(value, "__name__", value)))
+        elif isinstance(value, float):
+            parts.append(f"{name}={value:g}")
+        else:
+            parts.append(f"{name}={value}")
+    return f"{type(module).__name__}({', '.join(parts)})"
