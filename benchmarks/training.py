@@ -1,6 +1,6 @@
 """What does it cost to know how wide networks learn? The limit against as many real networks, in one run.
 
-The forward–backward limit (2,000 paths) and real networks of width 200 with P inputs and a few updates, both float32 and
+The forward–backward limit (2,000 paths) and real networks of width 200, P inputs and a few updates, both float32 and
 after compilation. Networks are timed on fewer draws, because each takes as long as the others.
 
     python benchmarks/training.py [--paths 2000] [--width 200] [--draws 32] [--inputs 2] [--updates 3]
@@ -42,9 +42,8 @@ def main() -> None:
     V0, y = np.full((P, P), 0.3) + 0.7 * np.eye(P), np.resize([1.0, -1.0], P)
     settings: dict = {"targets": y, "updates": options.updates, "save_at": [0, 1], "dtype": np.float32}
     print(f"P = {P}, {options.updates} updates, T = {T}, float32, {jax.default_backend()}; milliseconds per path")
-    print(
-        f"{'activation':>14} {'limit':>8} {f'weights, n={options.width}':>15} {'in law':>8} | weights/limit  failed paths"
-    )
+    weights = f"weights, n={options.width}"
+    print(f"{'activation':>14} {'limit':>8} {weights:>15} {'in law':>8} | weights/limit  failed paths")
     for name, activation in ACTIVATIONS.items():
         mlp = cs.MLP(activation, T)
 

@@ -31,6 +31,7 @@ from covsde import (
     WishartStep,
     simulate,
 )
+from covsde._chi import chi
 from covsde.limits.clock import UniformClock
 from covsde.limits.mlp import AbstractDrift, NeuralCovarianceSDE, drift_of
 from covsde.solvers import factors
@@ -482,3 +483,11 @@ def test_no_matrix_that_euler_reports_as_alive_has_left_the_cone() -> None:
     assert run.failures["LOST_PSD"] > 1000
     assert np.linalg.eigvalsh(run.V[run.alive]).min() > -1e-12
     assert np.isnan(run.V[~run.alive]).all()
+
+
+@pytest.mark.parametrize("freedom", [0.6, 2.0, 89.5])
+def test_lengths_of_gaussian_vectors_are_chi_distributed(freedom: float) -> None:
+    x = np.asarray(chi(jax.random.key(0), jnp.asarray([[freedom], [3.0]]) * jnp.ones((1, 20000))))
+    assert stats.kstest(x[0], stats.chi(freedom).cdf).pvalue > 1e-3
+    assert stats.kstest(x[1], stats.chi(3.0).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(x)[0, 1]) < 4 / math.sqrt(20000)

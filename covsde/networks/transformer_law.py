@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._chi import gamma_variates
 from covsde._linalg import semidefinite_cholesky
 from covsde.networks.transformer import Block, Blocks, Grams, _token_norms
 
@@ -34,30 +35,6 @@ def _root(V: Float[Array, "*batch m m"]) -> Float[Array, "*batch m m"]:
 
 def _transposed(A: Array) -> Array:
     return jnp.swapaxes(A, -1, -2)
-
-
-def gamma_variates(key: PRNGKeyArray, shape: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Gamma(shape, 1) variates, shape ≥ 1, by Marsaglia and Tsang's rejection, all of an array at once.
-
-    `jax.random.gamma` runs one element after another on a CPU, which would take most of a layer's time.
-    """
-    d = shape - 1 / 3
-    c = 1 / jnp.sqrt(9 * d)
-
-    def propose(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        key, value, done = carry
-        key, now = jax.random.split(key)
-        tiny = float(jnp.finfo(shape.dtype).eps)
-        both = jax.random.uniform(now, (2, *shape.shape), shape.dtype, minval=-1 + tiny)
-        x = math.sqrt(2) * jax.lax.erf_inv(both[0])
-        v = (1 + c * x) ** 3
-        positive = v > 0
-        log_v = jnp.log(jnp.where(positive, v, 1))
-        accept = positive & (jnp.log((1 + both[1]) / 2) < 0.5 * x * x + d * (1 - v + log_v))
-        return key, jnp.where(accept & ~done, d * v, value), done | accept
-
-    start = (key, jnp.zeros_like(shape), jnp.zeros(shape.shape, bool))
-    return jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), propose, start)[1]
 
 
 def draw(

@@ -7,22 +7,20 @@ with a χ distributed length on it, so that a handful of coordinates stand for v
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._chi import chi
 from covsde.activations import AbstractActivation, Identity
 from covsde.limits.backward import OddBackward, SmoothBackward, backward_of
 from covsde.solvers.neurons import Neurons
-from covsde.solvers.revealed import AbstractVectors, Memory, Normals, Vector, combine, dot, put, split
+from covsde.solvers.revealed import AbstractVectors, Lengths, Memory, Normals, Vector, combine, dot, put, split
 
 
-def _fresh(width: Array, normals: Vector, chi_key: PRNGKeyArray, revealed: Array, slot: Array) -> Vector:
+def _fresh(width: Array, normals: Vector, length: Float[Array, " paths"], revealed: Array, slot: Array) -> Vector:
     """Normals on the basis so far, and the length of everything beyond it on the new direction."""
-    freedom = width - jnp.sum(revealed)
-    square = 2 * jax.random.gamma(chi_key, freedom / 2, normals.shape[1:], normals.dtype)
     new = (jnp.arange(normals.shape[0]) == slot)[:, None]
-    return jnp.where(new, jnp.sqrt(square)[None, :], normals * revealed[:, None]) / jnp.sqrt(width)
+    return jnp.where(new, length[None, :], normals * revealed[:, None]) / jnp.sqrt(width)
 
 
 class RadialCoordinates(AbstractVectors):
@@ -52,12 +50,16 @@ class RadialCoordinates(AbstractVectors):
         label = jnp.arange(labels)
         return jnp.concatenate([label < forward, label < backward]).astype(self.width.dtype)
 
-    def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
+    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+        """That of the image of the weights."""
+        return chi(key, jnp.broadcast_to(self.width - used, (layers, 1, paths)))
+
+    def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """With a χ distributed part on the new direction."""
-        return _fresh(self.width, normals, chi_key, revealed, slot)
+        return _fresh(self.width, normals, lengths[0], revealed, slot)
 
     def activate(
-        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, lengths: Lengths
     ) -> tuple[Vector, Memory]:
         """λ z."""
         return _radial(self.width, self.kappa3, 0.0, z) * z, memory
@@ -70,7 +72,7 @@ class RadialCoordinates(AbstractVectors):
         label: Array,
         forward: Array,
         normals: Normals,
-        chi_key: PRNGKeyArray,
+        lengths: Lengths,
     ) -> tuple[Vector, Memory]:
         """λ (r + κ₃ (z·r) z/n)."""
         return _radial_pull_back(self.width, self.kappa3, 0.0, z, r), memory
@@ -133,12 +135,17 @@ class QuadraticCoordinates(AbstractVectors):
         used = [label < forward, label < backward, label < squares, label < mixed]
         return jnp.concatenate(used).astype(self.width.dtype)
 
-    def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
+    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+        """That of the image of the weights and, one direction later, that of the quadratic map."""
+        freedom = self.width - used - jnp.arange(2, dtype=self.width.dtype)
+        return chi(key, jnp.broadcast_to(freedom[:, None], (layers, 2, paths)))
+
+    def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """With a χ distributed part on the new direction."""
-        return _fresh(self.width, normals, chi_key, revealed, slot)
+        return _fresh(self.width, normals, lengths[0], revealed, slot)
 
     def activate(
-        self, memory: _Quadratic, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+        self, memory: _Quadratic, z: Vector, label: Array, backward: Array, normals: Normals, lengths: Lengths
     ) -> tuple[Vector, _Quadratic]:
         """λz + κ₂ B(z, z)/(2√n), B(z, z) conditioned on every B(z_b, ·)ᵀ r_b known."""
         k, a, N, root = memory, label, memory.z.shape[0], jnp.sqrt(self.width)
@@ -158,7 +165,7 @@ class QuadraticCoordinates(AbstractVectors):
         c, norm, feature = split(k.phi, self._features(coordinates))
         normals = normals[N * N + N + 1 :]
         used = self._directions(N, a + 1, backward, a, backward)
-        fresh = _fresh(self.width, normals, chi_key, used, 2 * N + a)
+        fresh = _fresh(self.width, normals, lengths[1], used, 2 * N + a)
         image = fresh + combine(dot(gaussians, feature[None]) / root - dot(k.rho, fresh[None]), k.rho)
         image = jnp.where(jnp.any(feature != 0, axis=0)[None, :], image, 0)
         B = combine(c, k.square) + norm[None, :] * image
@@ -179,7 +186,7 @@ class QuadraticCoordinates(AbstractVectors):
         label: Array,
         forward: Array,
         normals: Normals,
-        chi_key: PRNGKeyArray,
+        lengths: Lengths,
     ) -> tuple[Vector, _Quadratic]:
         """λ (r + κ₃ (z·r) z/n) + κ₂ B(z, ·)ᵀ r/√n, conditioned on every B(z_a, z_a) known."""
         k, b, N, root = memory, label, memory.z.shape[0], jnp.sqrt(self.width)
@@ -201,7 +208,7 @@ class QuadraticCoordinates(AbstractVectors):
         components = jnp.sum(jnp.swapaxes(feature.reshape(N, N, -1), 0, 1)[:, :, None, :] * W, axis=(0, 1)) / root
         normals = normals[N * N + N + 1 :]
         used = self._directions(N, forward, b + 1, forward, b)
-        fresh = _fresh(self.width, normals, chi_key, used, 3 * N + b)
+        fresh = _fresh(self.width, normals, lengths[1], used, 3 * N + b)
         image = fresh + combine(components - dot(k.zeta, fresh[None]), k.zeta)
         image = jnp.where(jnp.any(feature != 0, axis=0)[None, :], image, 0)
         B = combine(c, k.mixed) + norm[None, :] * image

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from covsde._chi import chi
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
 
 
@@ -64,11 +65,12 @@ class Bartlett(AbstractTriangularNoise):
         m = layout.m
         normal_key, chi_key = jax.random.split(key)
         g = standard_normals(normal_key, max(1, m * (m - 1) // 2), paths, h.dtype)
-        keys = jax.random.split(chi_key, m)
+        freedom = jnp.broadcast_to((1 / h - jnp.arange(m, dtype=h.dtype))[:, None], (m, paths))
+        lengths = chi(chi_key, freedom)
         T: dict[tuple[int, int], Array] = {}
         row = 0
         for i in range(m):
-            T[i, i] = jnp.sqrt(h * 2 * jax.random.gamma(keys[i], (1 / h - i) / 2, (paths,), h.dtype))
+            T[i, i] = jnp.sqrt(h) * lengths[i]
             for j in range(i):
                 T[i, j] = jnp.sqrt(h) * g[row]
                 row += 1

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.solvers.revealed import AbstractVectors, Memory, Normals, Vector
+from covsde.solvers.revealed import AbstractVectors, Lengths, Memory, Normals, Vector
 
 
 class Neurons(AbstractVectors):
@@ -41,12 +41,16 @@ class Neurons(AbstractVectors):
         """All of them: the basis is that of the neurons."""
         return jnp.ones(self.neurons, self.width.dtype)
 
-    def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
+    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+        """None: every neuron has its normal."""
+        return jnp.zeros((layers, 0, paths), self.width.dtype)
+
+    def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """n independent normals of variance 1/n."""
         return normals / jnp.sqrt(self.width)
 
     def activate(
-        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, lengths: Lengths
     ) -> tuple[Vector, Memory]:
         """√c φ_s(z), neuron by neuron."""
         root = self.neurons**0.5
@@ -60,7 +64,7 @@ class Neurons(AbstractVectors):
         label: Array,
         forward: Array,
         normals: Normals,
-        chi_key: PRNGKeyArray,
+        lengths: Lengths,
     ) -> tuple[Vector, Memory]:
         """√c φ_s'(z) r, neuron by neuron."""
         z = self.neurons**0.5 * z

@@ -28,6 +28,7 @@ Vector = Float[Array, "size paths"]
 Vectors = Float[Array, "labels size paths"]
 Scalars = Float[Array, " paths"]
 Normals = Float[Array, "_ paths"]
+Lengths = Float[Array, "*layers lengths paths"]
 
 
 # What an activation with randomness of its own remembers about one layer; () for one without.
@@ -61,19 +62,23 @@ class AbstractVectors(eqx.Module):
         """1 for the basis directions in use after this many forward and backward labels, 0 for others."""
 
     @abc.abstractmethod
-    def fresh(self, normals: Vector, chi_key: PRNGKeyArray, revealed: Float[Array, " size"], slot: Array) -> Vector:
+    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+        """Lengths of new vectors beyond `used` known directions: one for `fresh`, maybe more of its own."""
+
+    @abc.abstractmethod
+    def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """A Gaussian vector of variance 1/n independent of everything, given standard normals.
 
         Args:
             normals: standard normals.
-            chi_key: for what else is random.
+            lengths: what `lengths` drew for it.
             revealed: the basis directions in use.
             slot: the basis direction free for this vector.
         """
 
     @abc.abstractmethod
     def activate(
-        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, chi_key: PRNGKeyArray
+        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, lengths: Lengths
     ) -> tuple[Vector, Memory]:
         """√c φ_s(z) of a new forward label, `backward` labels having been revealed."""
 
@@ -86,7 +91,7 @@ class AbstractVectors(eqx.Module):
         label: Array,
         forward: Array,
         normals: Normals,
-        chi_key: PRNGKeyArray,
+        lengths: Lengths,
     ) -> tuple[Vector, Memory]:
         """√c φ_s'(z)ᵀ r of a new backward label, `forward` labels having been revealed."""
 
@@ -214,6 +219,10 @@ def train_revealed(
     first_inputs = jnp.broadcast_to(jnp.pad(L[0], ((0, 0), (0, size - P)))[:, :, None], (P, size, paths))
     negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
 
+    def drawn_lengths(key: PRNGKeyArray, known: Callable[[int], Array]) -> Float[Array, "depth P lengths paths"]:
+        keys = jax.random.split(key, P)
+        return jnp.stack([space.lengths(keys[p], jnp.sum(known(p)), depth, paths) for p in range(P)], axis=1)
+
     def trained_inputs(s: _State) -> Vectors:
         if not train_input:
             return first_inputs
@@ -225,52 +234,48 @@ def train_revealed(
         return s.readout + rate * combine(s.forces, s.features[-1]) if train_readout else s.readout
 
     def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
-        normal_key, chi_key = jax.random.split(key)
+        normal_key, length_key = jax.random.split(key)
         normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
-        chi_keys = jax.random.split(chi_key, (depth, P, 2))
+        lengths = drawn_lengths(length_key, lambda p: space.revealed(labels, k * P + p, k * P))
 
         def layer(x: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
-            e, m, h, v, gradients, features, memory, normals, chi_keys = inputs
+            e, m, h, v, gradients, features, memory, normals, lengths = inputs
             kept: list[tuple[Vector, ...]] = []
             for p in range(P):
                 a = k * P + p
                 c, norm, direction = split(e, x[p])
-                fresh = space.fresh(normals[p, :size], chi_keys[p, 0], space.revealed(labels, a, k * P), a)
+                fresh = space.fresh(normals[p, :size], lengths[p], space.revealed(labels, a, k * P), a)
                 image = _image(fresh, direction, h, v)
                 push = s.forces * dot(features, x[p][None])
                 z = combine(c, m) + norm[None, :] * image + rate * combine(push, gradients)
                 e, m = put(e, direction[None], a, 0), put(m, image[None], a, 0)
-                x_new, memory = space.activate(memory, z, a, k * P, normals[p, size:], chi_keys[p, 1])
+                x_new, memory = space.activate(memory, z, a, k * P, normals[p, size:], lengths[p])
                 kept.append((direction, image, z, x_new))
             directions, images, z, x = (jnp.stack(column) for column in zip(*kept, strict=True))
             return x, (directions, images, z, x, memory)
 
-        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, chi_keys)
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, lengths)
         return tuple(sweep(layer, inputs, xs, downward=False))
 
     def backward_pass(
         s: _State, inputs: Vectors, z: Array, readout: Vector, k: Array, key: PRNGKeyArray
     ) -> tuple[Any, ...]:
-        normal_key, chi_key, top_key = jax.random.split(key, 3)
+        normal_key, length_key, top_key, top_length_key = jax.random.split(key, 4)
         normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
-        chi_keys = jax.random.split(chi_key, (depth, P, 2))
+        lengths = drawn_lengths(length_key, lambda p: space.revealed(labels, (k + 1) * P, k * P + p))
 
         def layer(g: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
-            e, m, h, v, gradients, features, memory, z_below, normals, chi_keys = inputs
+            e, m, h, v, gradients, features, memory, z_below, normals, lengths = inputs
             kept: list[tuple[Vector, ...]] = []
             for p in range(P):
                 b = k * P + p
                 c, norm, direction = split(h, g[p])
-                fresh = space.fresh(
-                    normals[p, :size], chi_keys[p, 0], space.revealed(labels, (k + 1) * P, b), labels + b
-                )
+                fresh = space.fresh(normals[p, :size], lengths[p], space.revealed(labels, (k + 1) * P, b), labels + b)
                 image = _image(fresh, direction, e, m)
                 push = s.forces * dot(gradients, g[p][None])
                 r = combine(c, v) + norm[None, :] * image + rate * combine(push, features)
                 h, v = put(h, direction[None], b, 0), put(v, image[None], b, 0)
-                below, memory = space.pull_back(
-                    memory, z_below[p], r, b, (k + 1) * P, normals[p, size:], chi_keys[p, 1]
-                )
+                below, memory = space.pull_back(memory, z_below[p], r, b, (k + 1) * P, normals[p, size:], lengths[p])
                 kept.append((direction, image, r, below))
             directions, images, r, g_below = (jnp.stack(column) for column in zip(*kept, strict=True))
             x = jax.lax.dynamic_slice_in_dim(features, k * P, P)
@@ -281,22 +286,28 @@ def train_revealed(
         top = []
         top_normals = jax.random.normal(top_key, (P, extra, paths), dtype)
         for p in range(P):
-            top_chi_key = jax.random.fold_in(top_key, p)
+            used = jnp.sum(space.revealed(labels, (k + 1) * P, k * P + p))
+            top_lengths = space.lengths(jax.random.fold_in(top_length_key, p), used, 1, paths)[0]
             below, top_memory = space.pull_back(
-                top_memory, z[-1, p], readout, k * P + p, (k + 1) * P, top_normals[p], top_chi_key
+                top_memory, z[-1, p], readout, k * P + p, (k + 1) * P, top_normals[p], top_lengths
             )
             top.append(below)
         # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
         memory = jax.tree.map(lambda M: jnp.concatenate([jnp.zeros_like(M[:1]), M[:-1]]), s.memory)
         z_below = jnp.concatenate([inputs[None], z[:-1]])
-        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals, chi_keys)
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals, lengths)
         *rest, memory = sweep(layer, jnp.stack(top), xs, downward=True)
         memory = jax.tree.map(lambda M, last: jnp.concatenate([M[1:], last[None]]), memory, top_memory)
         return (*rest, memory)
 
-    readout_key, chi_key, training_key = jax.random.split(key, 3)
+    readout_key, length_key, training_key = jax.random.split(key, 3)
+    # The inputs and their features at the top are there before it.
+    known = space.revealed(labels, P, 0)
     readout = space.fresh(
-        jax.random.normal(readout_key, (size, paths), dtype), chi_key, space.revealed(labels, P, 0), jnp.asarray(labels)
+        jax.random.normal(readout_key, (size, paths), dtype),
+        space.lengths(length_key, jnp.sum(known), 1, paths)[0],
+        known,
+        jnp.asarray(labels),
     )
 
     def step(s: _State, k: Array) -> tuple[_State, Array]:
