@@ -69,9 +69,9 @@ class Velocities(PathRecord):
 _AXES = {"Phi": 1, "G": 1, "R": 1, "Y": 1, "S": 1, "outputs": 0, "status": 0}
 
 
-def _chunk(f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any, status: Any) -> dict[str, NDArray[Any]]:
+def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> dict[str, NDArray[Any]]:
     """NaN wherever a path is not fine, and a status for paths that have no number somewhere."""
-    f, Phi, G, R, Y, S, status = (np.array(x) for x in (f, Phi, G, R, Y, S, status))
+    status, f, Phi, G, R, Y, S = (np.array(x) for x in (status, f, Phi, G, R, Y, S))
     whole = [np.all(np.isfinite(X), axis=(0, *range(2, X.ndim))) for X in (Phi, G, R, Y, S)]
     bad = ~np.logical_and.reduce([*whole, np.all(np.isfinite(f), axis=1)])
     status = np.where(bad & (status == PathStatus.FINE), PathStatus.NOT_FINITE, status).astype(np.int8)
@@ -159,11 +159,11 @@ def simulate_velocities(
 
         def run(chunk_key: PRNGKeyArray) -> dict[str, NDArray[Any]]:
             initial, aims, times = arrays
-            entries, clock, *rest = solve_velocities(
+            entries, clock, f, *others = solve_velocities(
                 sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=chunk, every=every
             )
             forward, status, _ = _limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
-            return _chunk(rest[0], _to_matrices(forward, m), *rest[1:], status=status)
+            return _chunk(status, f, _to_matrices(forward, m), *others)
 
         found = _gather(run, typed, paths, chunk)
     return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
@@ -247,7 +247,7 @@ def sample_network_velocities(
                 layers=layers,
                 batch=batch,
             )
-            return _chunk(*sampled, status=np.full(chunk, PathStatus.FINE))
+            return _chunk(np.full(chunk, PathStatus.FINE), *sampled)
 
         found = _gather(run, typed, draws, chunk)
     return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})

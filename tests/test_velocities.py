@@ -43,6 +43,18 @@ def linear() -> cs.Velocities:
     return limit(paths=32_768)
 
 
+def sample(**settings: Any) -> cs.Velocities:
+    """Networks of width 10 and depth 5, likewise."""
+    defaults = {"targets": Y, "learning_rate": RATE, "width": 10, "draws": 1024, "chunk": 1024, "key": 2}
+    layers = np.linspace(0, 1, 6).tolist()
+    return cs.sample_network_velocities(LINEAR, PAIR, save_at=layers, dtype=np.float32, **(defaults | settings))
+
+
+@pytest.fixture(scope="module")
+def narrow() -> cs.Velocities:
+    return sample(draws=12_288)
+
+
 # --- networks: the definition -----------------------------------------------------------------------------------------
 
 
@@ -63,16 +75,14 @@ def test_velocities_are_those_of_a_small_training_step() -> None:
 
 
 def test_records_of_networks_are_products_of_their_vectors() -> None:
-    n, d = 6, 3
-    r = cs.sample_network_velocities(LINEAR, PAIR, targets=Y, width=n, depth=d, draws=4, key=0, output_scale=0.5)
-    np.testing.assert_allclose(r.tau, np.arange(d + 1) / d)
+    r = sample(output_scale=0.5)
+    np.testing.assert_allclose(r.tau, np.arange(6) / 5)
     # By the chain rule: what all hidden matrices add to df/dt is the whole of it.
-    kernel = np.mean((r.Phi[:-1] * r.G[1:]), axis=0) * d / n
-    np.testing.assert_allclose(
-        r.output_velocity, 0.25 * np.einsum("pab,pb->pa", kernel, Y - r.outputs), rtol=1e-9, atol=1e-12
-    )
-    assert np.all(np.linalg.eigvalsh(r.S) > -1e-12)
+    kernel = np.sum(r.Phi[:-1] * r.G[1:], axis=0) / 10
+    expected = 0.25 * RATE * np.einsum("pab,pb->pa", kernel, Y - r.outputs)
+    np.testing.assert_allclose(r.output_velocity, expected, rtol=2e-3, atol=1e-4)
     assert np.max(np.abs(r.R[0])) == 0
+    assert np.max(np.abs(r.S - np.swapaxes(r.S, 2, 3))) < 1e-5 * np.max(np.abs(r.S))
 
 
 # --- exact means of linear networks -----------------------------------------------------------------------------------
@@ -104,16 +114,13 @@ def test_the_mean_overlap_of_wide_networks_is_that_of_the_limit() -> None:
     np.testing.assert_allclose(mean_overlap(PAIR, 1.0, n, n // 2), limiting_mean_overlap(PAIR, 1.0, T), rtol=2e-3)
 
 
-def test_networks_have_their_exact_mean_velocities() -> None:
+def test_networks_have_their_exact_mean_velocities(narrow: cs.Velocities) -> None:
     n = 10
-    r = cs.sample_network_velocities(
-        LINEAR, PAIR, targets=Y, learning_rate=RATE, width=n, draws=10_240, key=2, dtype=np.float32, save_at=[0, 0.6, 1]
-    )
-    for k, layers in ((1, 3), (2, 5)):
+    for k in (2, 5):
         # E[Φ G] = V₀, and outputs are symmetric: E R = (η₀ ℓ/n) V₀ y.
         for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            close(r.mean(lambda v, k=k, a=a: v.R[k, :, a]), RATE * layers / n * float(PAIR[a] @ Y))
-            close(r.mean(lambda v, k=k, a=a, b=b: v.Y[k, :, a, b]), mean_overlap(PAIR, RATE, n, layers)[a, b])
+            close(narrow.mean(lambda v, k=k, a=a: v.R[k, :, a]), RATE * k / n * float(PAIR[a] @ Y))
+            close(narrow.mean(lambda v, k=k, a=a, b=b: v.Y[k, :, a, b]), mean_overlap(PAIR, RATE, n, k)[a, b])
 
 
 def test_the_limit_has_its_exact_mean_velocities(linear: cs.Velocities) -> None:
@@ -160,7 +167,7 @@ STATISTICS = {
 def test_a_small_step_of_the_trained_limit_moves_by_the_velocities(linear: cs.Velocities) -> None:
     # `train` is a different program: a forward–backward system over updates, in realisable steps.
     small = 1e-4
-    run = cs.train(LINEAR, PAIR, targets=Y, updates=1, learning_rate=small, paths=8192, chunk=512, key=3)
+    run = cs.train(LINEAR, PAIR, targets=Y, updates=1, learning_rate=small, paths=5120, chunk=512, key=3)
     scale = RATE / small
     old, new = slice(0, 2), slice(2, 4)
     Phi = run.Phi[..., old, old]
@@ -180,24 +187,19 @@ def test_a_small_step_of_the_trained_limit_moves_by_the_velocities(linear: cs.Ve
         if name != "log S":  # a difference of nearly equal numbers, without the digits for logarithms of small values
             agree(linear.mean(f), other.mean(f))
     sharp = other.mean(STATISTICS["S"])
-    assert sharp.standard_error < 0.025 * sharp.value
+    assert sharp.standard_error < 0.03 * sharp.value
 
 
 # --- networks approach the limit --------------------------------------------------------------------------------------
 
 
-def test_velocities_of_networks_approach_the_limit(linear: cs.Velocities) -> None:
-    wide, narrow = (
-        cs.sample_network_velocities(
-            LINEAR, PAIR, targets=Y, learning_rate=RATE, width=n, draws=draws, key=n, save_at=[0, 1], dtype=np.float32
-        )
-        for n, draws in ((32, 2048), (8, 8192))
-    )
+def test_velocities_of_networks_approach_the_limit(linear: cs.Velocities, narrow: cs.Velocities) -> None:
+    wide = sample(width=32, draws=2048)
     for name, f in STATISTICS.items():
         x, near, far = linear.mean(f), wide.mean(f), narrow.mean(f)
         error = math.hypot(x.standard_error, near.standard_error)
-        # Four times the width, a quarter of the gap.
-        assert abs(near.value - x.value) < abs(far.value - x.value) / 3 + 3.5 * error, (name, x, near, far)
+        # Three times the width, a third of the gap.
+        assert abs(near.value - x.value) < abs(far.value - x.value) / 2.5 + 3.5 * error, (name, x, near, far)
 
 
 def test_velocities_are_those_of_an_independent_program(linear: cs.Velocities) -> None:
