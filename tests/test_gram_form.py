@@ -20,9 +20,9 @@ def bounded(x: Any) -> np.ndarray:
     return np.clip(np.asarray(x), -3, 3)
 
 
-def statistics(f: np.ndarray, Phi: np.ndarray, G: np.ndarray, A: np.ndarray, P: int) -> dict[str, np.ndarray]:
-    """Samples (paths,): f (labels, paths); Φ at the top, G at the bottom, A in the middle (paths, labels, labels)."""
-    N = f.shape[0]
+def statistics(f: Any, Phi: Any, G: Any, A: Any, ntk: Any) -> dict[str, np.ndarray]:
+    """Samples (paths,): of f (labels, paths), of Φ at the top, G at the bottom, A in the middle, each (paths, ...)."""
+    P, N = ntk.shape[1], f.shape[0]
     past = range(N - P)  # gradients of the last step are not needed, and the Gram form has none
     found = {f"f {a}": bounded(f[a]) for a in range(N)}
     found |= {f"Phi {a} {b}": bounded(Phi[:, a, b]) for a in range(N) for b in range(a + 1)}
@@ -32,6 +32,9 @@ def statistics(f: np.ndarray, Phi: np.ndarray, G: np.ndarray, A: np.ndarray, P: 
     found["f first and last"] = bounded(f[0] * f[last])
     found["f and Phi"] = bounded(f[last] * np.log(np.maximum(Phi[:, last, last], 1e-3)))
     found["log movement"] = np.log(np.maximum(Phi[:, P, P] + Phi[:, 0, 0] - 2 * Phi[:, P, 0], 1e-6))
+    # The first update over what the tangent kernel predicts of it at unit rate: little noise, so it tells rates apart.
+    force = Y[:P, None] - f[:P]
+    found["gain"] = bounded(np.sum(force * (f[P : 2 * P] - f[:P]), 0) / np.einsum("ar,rab,br->r", force, ntk, force))
     found["movement"] = bounded(Phi[:, last, last] + Phi[:, 0, 0] - 2 * Phi[:, last, 0])
     return found
 
@@ -62,8 +65,9 @@ def test_training_in_gram_form_has_the_law_of_the_library() -> None:
     other = gram_form.train(V0, Y, T=T, rate=1.0, updates=updates, steps=STEPS, paths=PATHS, seed=2)
     assert np.all(np.isfinite(other.f))
     outputs = np.moveaxis(run.outputs, 1, 2).reshape(-1, PATHS)
-    ours = statistics(outputs, run.Phi[-1], run.G[0], run.A[1], P)
-    theirs = statistics(other.f, other.Phi[-1], other.G[0], other.A[STEPS // 2], P)
+    ours = statistics(outputs, run.Phi[-1], run.G[0], run.A[1], T * run.ntk[0])
+    kernel = T * np.trapezoid(other.Phi[:, :, :P, :P] * other.G[:, :, :P, :P], dx=1 / STEPS, axis=0)
+    theirs = statistics(other.f, other.Phi[-1], other.G[0], other.A[STEPS // 2], kernel)
     for name in ours:
         assert max(map(abs, gap(ours[name], theirs[name]))) < 4, name
 
