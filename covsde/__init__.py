@@ -71,5 +71,8 @@ from covsde.unshaped import first_order_chain as first_order_chain
 from covsde.unshaped import sample_unshaped_networks as sample_unshaped_networks
 from covsde.unshaped import simulate_unshaped as simulate_unshaped
 from covsde.unshaped_ensemble import UnshapedEnsemble as UnshapedEnsemble
+from covsde.velocities import Velocities as Velocities
+from covsde.velocities import sample_network_velocities as sample_network_velocities
+from covsde.velocities import simulate_velocities as simulate_velocities
 
 __version__ = "0.1.0"

@@ -1,0 +1,262 @@
+"""Velocities at initialization: how fast features and outputs learn, in the limit and in finite networks."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+from numpy.typing import NDArray
+
+from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde.architectures import MLP
+from covsde.inputs import check_gram
+from covsde.limits.velocities import velocities_of
+from covsde.losses import Loss, loss_named
+from covsde.networks.velocities import sample_velocities_weights
+from covsde.records import PathRecord
+from covsde.simulate import _dtype, _limit_chunk, _metadata, _save_times, _to_matrices, time_grid
+from covsde.solvers.velocities import solve_velocities
+from covsde.status import PathStatus
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Velocities(PathRecord):
+    """How fast features move when gradient flow starts, of an infinite limit or of finite networks.
+
+    The hidden matrices flow as dW/dt = -(η₀/n) ∂loss/∂W, so that one unit of time is one step of gradient descent with
+    the learning rate of `train`. With h the features of width n, v = ∂f/∂h, and ȧ = dh/dt; arrays are NaN on paths
+    that are not fine.
+
+    Args:
+        tau: layer times ℓ/L, increasing from 0 to 1, (times,).
+        Phi: forward covariance h(a)·h(b)/n, (times, paths, m, m).
+        G: backward covariance v(a)·v(b), (times, paths, m, m).
+        R: ȧ(a)·v(a), what the layers below τ add to df/dt, (times, paths, m).
+        Y: ȧ(a)·h(b)/n, not symmetric, (times, paths, m, m).
+        S: ȧ(a)·ȧ(b)/n, (times, paths, m, m).
+        outputs: f (paths, m).
+        status: one `PathStatus` per path, (paths,).
+        metadata: how it was made.
+    """
+
+    path_axis: ClassVar = {"Phi": 1, "G": 1, "R": 1, "Y": 1, "S": 1, "outputs": 0, "status": 0}
+
+    tau: NDArray[Any]
+    Phi: NDArray[Any]
+    G: NDArray[Any]
+    R: NDArray[Any]
+    Y: NDArray[Any]
+    S: NDArray[Any]
+    outputs: NDArray[Any]
+
+    @property
+    def dPhi_dt(self) -> NDArray[Any]:
+        """dΦ/dt = Y + Yᵀ, (times, paths, m, m)."""
+        return np.asarray(self.Y + np.swapaxes(self.Y, 2, 3))
+
+    @property
+    def output_velocity(self) -> NDArray[Any]:
+        """df/dt = R at the top, (paths, m)."""
+        return np.asarray(self.R[-1])
+
+
+# Where the paths are in what one chunk gives.
+_AXES = {"Phi": 1, "G": 1, "R": 1, "Y": 1, "S": 1, "outputs": 0, "status": 0}
+
+
+def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> dict[str, NDArray[Any]]:
+    """NaN wherever a path is not fine, and a status for paths that have no number somewhere."""
+    status, f, Phi, G, R, Y, S = (np.array(x) for x in (status, f, Phi, G, R, Y, S))
+    whole = [np.all(np.isfinite(X), axis=(0, *range(2, X.ndim))) for X in (Phi, G, R, Y, S)]
+    bad = ~np.logical_and.reduce([*whole, np.all(np.isfinite(f), axis=1)])
+    status = np.where(bad & (status == PathStatus.FINE), PathStatus.NOT_FINITE, status).astype(np.int8)
+    gone = status != PathStatus.FINE
+    for X in (Phi, G, R, Y, S):
+        X[:, gone] = np.nan
+    f[gone] = np.nan
+    return {"Phi": Phi, "G": G, "R": R, "Y": Y, "S": S, "outputs": f, "status": status}
+
+
+def _gather(run: Callable[[PRNGKeyArray], dict], key: PRNGKeyArray, total: int, chunk: int) -> dict[str, NDArray[Any]]:
+    """All chunks, cut to `total` paths; chunk c uses fold_in(key, c)."""
+    parts = [run(jax.random.fold_in(key, c)) for c in range(-(-total // chunk))]
+    whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in _AXES.items()}
+    return {name: x[(slice(None),) * _AXES[name] + (slice(total),)] for name, x in whole.items()}
+
+
+def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    instance_of("architecture", architecture, MLP, "an MLP such as MLP(Identity(), depth_to_width=0.5)")
+    gram = check_gram(V0)
+    y = np.asarray(targets, np.float64)
+    if y.shape != (gram.shape[0],) or not np.all(np.isfinite(y)):
+        raise ValueError(
+            f"targets must hold one finite number per input, shape ({gram.shape[0]},), got shape {y.shape}."
+        )
+    return gram, y
+
+
+def simulate_velocities(
+    architecture: MLP,
+    V0: Any,
+    *,
+    targets: Any,
+    learning_rate: float = 1.0,
+    paths: int = 10_000,
+    key: int | PRNGKeyArray = 0,
+    loss: str | Loss = "squared",
+    steps: int | None = None,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+) -> Velocities:
+    """Sample the velocities of a linear network's limit at initialization, from the input Gram matrix V0.
+
+    Args:
+        architecture: a linear MLP, MLP(Identity(), depth_to_width=0.5).
+        V0: Gram matrix of the inputs (m, m), symmetric positive semidefinite, possibly singular.
+        targets: one number per input, (m,).
+        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices.
+        paths: number of independent paths.
+        key: int seed or JAX key; the result depends on it and on `chunk`.
+        loss: "squared" (½ Σ (f - y)²), "logistic" (y = ±1), or a JAX function of outputs (m,) and targets (m,).
+        steps: solver steps over unit layer time; the weak error is of second order. Default: twice those of `simulate`.
+        save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
+        dtype: float64 (default) or float32.
+        chunk: paths solved at a time; bounds the memory.
+
+    Returns:
+        `Velocities`, with f as in networks with readout f = w·h/√n.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, or an argument out of range; the message names it.
+        TypeError: for an activation that is not linear.
+
+    Source: velocity equations of Li, Noci, Hanin, feature learning in the proportional limit (M. Li's lecture notes
+    STAT 946, Waterloo, 2025); see `covsde.limits.velocities`.
+    """
+    V0, y = _problem(architecture, V0, targets)
+    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), _dtype(dtype), typed_key(key)
+    rate, function = finite_number("learning_rate", learning_rate), loss_named(loss)
+    equations = velocities_of(architecture.activation)
+    sde, backward = architecture.limit(), architecture.backward()
+    default = architecture.default_steps(V0) if steps is None else 0
+    grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
+    tau = grid[::every]
+    most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
+    chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
+    settings = _metadata("limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths)
+    settings |= _described(y, rate, function, kind, chunk, tau)
+    start = time.perf_counter()
+    with jax.enable_x64(kind == np.float64):
+        sde, backward = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, backward))
+        equation = equations(jnp.asarray(rate, kind))
+        arrays = jnp.asarray(V0, kind), jnp.asarray(y, kind), jnp.asarray(grid, kind)
+
+        def run(chunk_key: PRNGKeyArray) -> dict[str, NDArray[Any]]:
+            initial, aims, times = arrays
+            entries, clock, f, *others = solve_velocities(
+                sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=chunk, every=every
+            )
+            forward, status, _ = _limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+            return _chunk(status, f, _to_matrices(forward, m), *others)
+
+        found = _gather(run, typed, paths, chunk)
+    return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+
+
+def sample_network_velocities(
+    architecture: MLP,
+    V0: Any,
+    *,
+    targets: Any,
+    learning_rate: float = 1.0,
+    width: int,
+    draws: int = 1000,
+    key: int | PRNGKeyArray = 1,
+    depth: int | None = None,
+    loss: str | Loss = "squared",
+    output_scale: float = 1.0,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+) -> Velocities:
+    """Sample the velocities of finite networks with real weights, by JAX's forward-mode differentiation.
+
+    Args:
+        architecture: an MLP; activations without a velocity equation, and unshaped ones, are welcome here.
+        V0: Gram matrix of the inputs (m, m); the inputs have as many dimensions as the layers have neurons.
+        targets: one number per input, (m,).
+        learning_rate: η₀; the networks use η₀/n on their hidden matrices.
+        width: neurons per layer, n ≥ m.
+        draws: number of independent networks.
+        key: int seed or JAX key.
+        depth: number of hidden layers; default round(T n).
+        loss: as for `simulate_velocities`.
+        output_scale: s of f = s w·h/√n; 1/√n is the mean-field readout. G and R are those of f/s and f.
+        save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
+        dtype: float64 (default) or float32.
+        chunk: networks per call; the memory in use at one time is bounded whatever it is.
+
+    Returns:
+        `Velocities` with tau = ℓ/depth, of post-activations.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, width < m, or an argument out of range.
+    """
+    V0, y = _problem(architecture, V0, targets)
+    width, draws = positive_int("width", width), positive_int("draws", draws)
+    kind, typed, function = _dtype(dtype), typed_key(key), loss_named(loss)
+    rate, scale = finite_number("learning_rate", learning_rate), finite_number("output_scale", output_scale)
+    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
+    if width < V0.shape[0]:
+        raise ValueError(
+            f"width={width} is smaller than the number of inputs m={V0.shape[0]}: use width >= m, so that inputs as "
+            "wide as the layers can have this Gram matrix."
+        )
+    architecture._only_plain("velocities at initialization")
+    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
+    layers = tuple(sorted({round(float(t) * depth) for t in times}))
+    tau = np.asarray(layers) / depth
+    chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
+    # Weights, slopes and directions of a network, and its vectors.
+    floats = 4 * (depth + 2) * width * width + 12 * (depth + 1) * y.size * width
+    batch = max(1, min(chunk, 2**27 // (floats * kind.itemsize)))
+    settings = _metadata("network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width)
+    settings |= {"depth": depth, "paths": draws, "output_scale": scale}
+    settings |= _described(y, rate, function, kind, chunk, tau)
+    start = time.perf_counter()
+    with jax.enable_x64(kind == np.float64):
+
+        def run(chunk_key: PRNGKeyArray) -> dict[str, NDArray[Any]]:
+            sampled = _sampler(
+                architecture.activation,
+                jnp.asarray(V0, kind),
+                jnp.asarray(y, kind),
+                chunk_key,
+                loss=function,
+                learning_rate=jnp.asarray(rate, kind),
+                output_scale=jnp.asarray(scale, kind),
+                width=width,
+                depth=depth,
+                draws=chunk,
+                layers=layers,
+                batch=batch,
+            )
+            return _chunk(np.full(chunk, PathStatus.FINE), *sampled)
+
+        found = _gather(run, typed, draws, chunk)
+    return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+
+
+# Learning rate and scale are arrays, so that sweeping them compiles once.
+_sampler: Callable[..., tuple[Array, ...]] = eqx.filter_jit(sample_velocities_weights)
+
+
+def _described(y: np.ndarray, rate: float, loss: Loss, kind: np.dtype, chunk: int, tau: NDArray[Any]) -> dict[str, Any]:
+    described = {"targets": y.tolist(), "learning_rate": rate, "loss": getattr(loss, "__name__", repr(loss))}
+    return described | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
