@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,13 +14,14 @@ from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import MLP
 from covsde.inputs import check_gram
 from covsde.limits.velocities import velocities_of
 from covsde.losses import Loss, loss_named
 from covsde.networks.velocities import sample_velocities_weights
 from covsde.records import PathRecord
-from covsde.simulate import _dtype, _limit_chunk, _metadata, _save_times, _to_matrices, time_grid
+from covsde.simulate import limit_chunk, to_matrices
 from covsde.solvers.velocities import solve_velocities
 from covsde.status import PathStatus
 
@@ -69,7 +71,7 @@ class Velocities(PathRecord):
 _AXES = {"Phi": 1, "G": 1, "R": 1, "Y": 1, "S": 1, "outputs": 0, "status": 0}
 
 
-def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> dict[str, NDArray[Any]]:
+def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> Arrays:
     """NaN wherever a path is not fine, and a status for paths that have no number somewhere."""
     status, f, Phi, G, R, Y, S = (np.array(x) for x in (status, f, Phi, G, R, Y, S))
     whole = [np.all(np.isfinite(X), axis=(0, *range(2, X.ndim))) for X in (Phi, G, R, Y, S)]
@@ -80,13 +82,6 @@ def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> dic
         X[:, gone] = np.nan
     f[gone] = np.nan
     return {"Phi": Phi, "G": G, "R": R, "Y": Y, "S": S, "outputs": f, "status": status}
-
-
-def _gather(run: Callable[[PRNGKeyArray], dict], key: PRNGKeyArray, total: int, chunk: int) -> dict[str, NDArray[Any]]:
-    """All chunks, cut to `total` paths; chunk c uses fold_in(key, c)."""
-    parts = [run(jax.random.fold_in(key, c)) for c in range(-(-total // chunk))]
-    whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in _AXES.items()}
-    return {name: x[(slice(None),) * _AXES[name] + (slice(total),)] for name, x in whole.items()}
 
 
 def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -113,6 +108,8 @@ def simulate_velocities(
     save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Velocities:
     """Sample the velocities of a linear network's limit at initialization, from the input Gram matrix V0.
 
@@ -128,6 +125,8 @@ def simulate_velocities(
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
+        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
         `Velocities`, with f as in networks with readout f = w·h/√n.
@@ -140,7 +139,7 @@ def simulate_velocities(
     STAT 946, Waterloo, 2025); see `covsde.limits.velocities`.
     """
     V0, y = _problem(architecture, V0, targets)
-    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), _dtype(dtype), typed_key(key)
+    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
     rate, function = finite_number("learning_rate", learning_rate), loss_named(loss)
     equations = velocities_of(architecture.activation)
     sde, backward = architecture.limit(), architecture.backward()
@@ -149,7 +148,9 @@ def simulate_velocities(
     tau = grid[::every]
     most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
-    settings = _metadata("limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths)
+    settings = run_metadata(
+        "limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths
+    )
     settings |= _described(y, rate, function, kind, chunk, tau)
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
@@ -157,15 +158,29 @@ def simulate_velocities(
         equation = equations(jnp.asarray(rate, kind))
         arrays = jnp.asarray(V0, kind), jnp.asarray(y, kind), jnp.asarray(grid, kind)
 
-        def run(chunk_key: PRNGKeyArray) -> dict[str, NDArray[Any]]:
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
             initial, aims, times = arrays
-            entries, clock, f, *others = solve_velocities(
-                sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=chunk, every=every
+            return solve_velocities(
+                sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=size, every=every
             )
-            forward, status, _ = _limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
-            return _chunk(status, f, _to_matrices(forward, m), *others)
 
-        found = _gather(run, typed, paths, chunk)
+        def finish(pending: Any) -> Arrays:
+            entries, clock, f, *others = pending
+            forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+            return _chunk(forward["status"], f, to_matrices(forward["entries"], m), *others)
+
+        found = run_chunks(
+            dispatch,
+            finish,
+            axes=_AXES,
+            key=typed,
+            total=paths,
+            chunk=chunk,
+            progress=progress,
+            label="limit",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
     return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
@@ -184,6 +199,8 @@ def sample_network_velocities(
     save_at: Sequence[float | int] | None = None,
     dtype: Any = None,
     chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Velocities:
     """Sample the velocities of finite networks with real weights, by JAX's forward-mode differentiation.
 
@@ -201,6 +218,8 @@ def sample_network_velocities(
         save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
         dtype: float64 (default) or float32.
         chunk: networks per call; the memory in use at one time is bounded whatever it is.
+        progress: as for `simulate_velocities`.
+        checkpoint: as for `simulate_velocities`.
 
     Returns:
         `Velocities` with tau = ℓ/depth, of post-activations.
@@ -210,7 +229,7 @@ def sample_network_velocities(
     """
     V0, y = _problem(architecture, V0, targets)
     width, draws = positive_int("width", width), positive_int("draws", draws)
-    kind, typed, function = _dtype(dtype), typed_key(key), loss_named(loss)
+    kind, typed, function = resolve_dtype(dtype), typed_key(key), loss_named(loss)
     rate, scale = finite_number("learning_rate", learning_rate), finite_number("output_scale", output_scale)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     if width < V0.shape[0]:
@@ -219,21 +238,21 @@ def sample_network_velocities(
             "wide as the layers can have this Gram matrix."
         )
     architecture._only_plain("velocities at initialization")
-    times = _save_times(np.linspace(0, 1, 11).tolist() if save_at is None else save_at)
-    layers = tuple(sorted({round(float(t) * depth) for t in times}))
-    tau = np.asarray(layers) / depth
+    layers, tau = saved_layers(save_at, depth, 10)
     chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
     # Weights, slopes and directions of a network, and its vectors.
     floats = 4 * (depth + 2) * width * width + 12 * (depth + 1) * y.size * width
     batch = max(1, min(chunk, 2**27 // (floats * kind.itemsize)))
-    settings = _metadata("network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width)
+    settings = run_metadata(
+        "network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width
+    )
     settings |= {"depth": depth, "paths": draws, "output_scale": scale}
     settings |= _described(y, rate, function, kind, chunk, tau)
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
 
-        def run(chunk_key: PRNGKeyArray) -> dict[str, NDArray[Any]]:
-            sampled = _sampler(
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
+            return _sampler(
                 architecture.activation,
                 jnp.asarray(V0, kind),
                 jnp.asarray(y, kind),
@@ -243,13 +262,23 @@ def sample_network_velocities(
                 output_scale=jnp.asarray(scale, kind),
                 width=width,
                 depth=depth,
-                draws=chunk,
+                draws=size,
                 layers=layers,
                 batch=batch,
             )
-            return _chunk(np.full(chunk, PathStatus.FINE), *sampled)
 
-        found = _gather(run, typed, draws, chunk)
+        found = run_chunks(
+            dispatch,
+            lambda sampled: _chunk(np.full(chunk, PathStatus.FINE), *sampled),
+            axes=_AXES,
+            key=typed,
+            total=draws,
+            chunk=chunk,
+            progress=progress,
+            label=f"width {width}",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
     return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
