@@ -179,10 +179,13 @@ def histogram(ax: Axes, samples: Any, bins: Any, *, fill: bool = False, **style:
     ax.stairs(density, bins, **{"linewidth": 1.4, **style})
 
 
-def stopped(e: Any) -> str:
-    """How many paths of an ensemble stopped, for a caption: "none stopped", "2 EXPLODED, 1 NOT_FINITE"."""
-    what = ", ".join(f"{number} {status}" for status, number in e.failures.items() if status != "total")
-    return what or "none stopped"
+def stopped(*ensembles: Any) -> str:
+    """How many paths of ensembles stopped, for a caption: "none stopped", "2 EXPLODED, 1 NOT_FINITE"."""
+    counts: dict[str, int] = {}
+    for e in ensembles:
+        for status, number in e.failures.items():
+            counts[status] = counts.get(status, 0) + number
+    return ", ".join(f"{n} {status}" for status, n in counts.items() if status != "total" and n) or "none stopped"
 
 
 def mean(samples: Any) -> tuple[float, float]:

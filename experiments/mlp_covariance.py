@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         },
         caption=f"Shaped ReLU, c± = (0, -1), T = {T:g}, V₀ = [[1, 0.3], [0.3, 1]]. {run.paths} paths "
         f"({common.stopped(limit)}), {run.draws} networks of each width "
-        f"({', '.join(common.stopped(e) for e in networks)}). Inputs are counted from 0.",
+        f"({common.stopped(*networks)}). Inputs are counted from 0.",
         columns=("law", "mean log V₀₀", "its standard deviation", "V₀₁: 10%", "median", "90%"),
         rows=rows,
         parameters={"c_plus": 0.0, "c_minus": -1.0, "depth_to_width": T, "widths": widths, "V0": V0},

@@ -11,14 +11,14 @@ import numpy as np
 
 import covsde as cs
 
-RHO0, C, T = 0.3, 1.0, 1.0
+RHO0, C, T = 0.3, 2.0, 1.0
 V0 = np.array([[1.0, RHO0], [RHO0, 1.0]])
 EXPONENTS = {0.35: "correlations go to 1", 0.5: "critical: its own SDE", 0.65: "the linear network"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=None, draws=(1000, 4000))
-    widths = run.pick((20, 60, 180), (25, 100, 400))
+    run = common.settings(__file__, __doc__, argv, paths=None, draws=(700, 4000))
+    widths = run.pick((15, 40, 110), (25, 100, 400))
     grid = np.linspace(-0.999, 0.999, 400)
     samples = np.zeros((len(EXPONENTS), len(widths), run.draws))
     laws: dict[float, np.ndarray] = {}
@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
             law = cs.correlation_law(mlp, RHO0, save_at=[0, 1])
             laws[p], means[p] = law.cdf(grid)[-1], float(law.mean[-1])
 
-    figure, axes = common.panels(1, 4, width=3.7)
+    figure, axes = common.panels(2, 2, height=3.1)
+    axes = axes.ravel()
     rows = []
     levels = (np.arange(run.draws) + 0.5) / run.draws
     for i, (p, title) in enumerate(EXPONENTS.items()):
@@ -61,11 +62,12 @@ def main(argv: list[str] | None = None) -> int:
             label=f"p = {p}",
         )
         axes[3].axhline(means[p], color=common.COLOURS[i], linestyle=":", linewidth=1.5)
-    axes[0].set_ylabel("distribution function")
+    for ax in (axes[0], axes[2]):
+        ax.set_ylabel("distribution function")
     axes[3].set(xscale="log", xlabel="width n", ylabel="mean ρ at τ = 1", title="means (±2 s.e.), limits dotted")
     axes[3].set_xticks(widths, [str(n) for n in widths])
     axes[3].minorticks_off()
-    axes[3].legend(loc="center left")
+    axes[3].legend(loc=(0.62, 0.12))
     return common.write(
         run,
         figure,

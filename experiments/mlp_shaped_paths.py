@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
 
     figure, axes = common.panels(1, 2, sharey=True)
     for tau, name, colour in ((networks.tau, "networks", common.COLOURS[0]), (limit.tau, "limit", common.LIMIT)):
-        style = "--" if name == "networks" else "-"
+        style, what = ("--", "networks") if name == "networks" else ("-", "paths of the limit (SDE)")
         axes[0].plot(tau, rho[name][:, :7], color=colour, linewidth=0.8, linestyle=style)
-        axes[0].plot([], [], color=colour, linewidth=0.8, linestyle=style, label=f"seven {name}")
+        axes[0].plot([], [], color=colour, linewidth=0.8, linestyle=style, label=f"seven {what}")
     common.band(axes[1], limit.tau, rho["limit"], common.LIMIT, "limit (SDE)")
     common.bars(axes[1], networks.tau, rho["networks"], 0, f"networks, n = {n}")
     for ax in axes:
