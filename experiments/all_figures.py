@@ -45,7 +45,7 @@ def draw(name: str, options: list[str], out: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="reduced sizes: all of them within a quarter of an hour")
+    parser.add_argument("--quick", action="store_true", help="reduced sizes: all within a quarter of an hour")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--only", nargs="+", choices=scripts(), metavar="NAME", help="some of the figures")
     parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="(default: figures)")
@@ -61,7 +61,9 @@ def main(argv: list[str] | None = None) -> int:
         if why:
             failures[name] = why
         print(f"    {why or 'done'}, {time.perf_counter() - start:.0f} s\n", flush=True)
-    print(f"{len(names) - len(failures)} of {len(names)} figures in {time.perf_counter() - began:.0f} s, in {args.out}.")
+    print(
+        f"{len(names) - len(failures)} of {len(names)} figures in {time.perf_counter() - began:.0f} s, in {args.out}."
+    )
     for name, why in failures.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failures else 0

@@ -201,6 +201,16 @@ def share(hits: Any) -> tuple[float, float]:
     return p, math.sqrt(p * (1 - p) / hits.size)
 
 
+def replace(target: Path, save: Callable[[Path], Any]) -> None:
+    """Save beside the target and move it there, so that an interrupted run leaves no half of a file."""
+    temporary = target.with_name(f".{os.getpid()}-{target.name}")
+    try:
+        save(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write(
     run: Settings,
     figure: Figure,
@@ -230,8 +240,8 @@ def write(
     for suffix in ("png", "pdf"):
         # Without the date two runs of one seed write the same bytes.
         plain = {"metadata": {"CreationDate": None}} if suffix == "pdf" else {}
-        _replace(run.out / f"{run.name}.{suffix}", lambda path, plain=plain: figure.savefig(path, dpi=160, **plain))
-    _replace(run.out / f"{run.name}.npz", lambda path: np.savez_compressed(path, **arrays))
+        replace(run.out / f"{run.name}.{suffix}", lambda path, plain=plain: figure.savefig(path, dpi=160, **plain))
+    replace(run.out / f"{run.name}.npz", lambda path: np.savez_compressed(path, **arrays))
     record = {
         "figure": run.name,
         "caption": caption,
@@ -245,23 +255,13 @@ def write(
         "versions": {"covsde": cs.__version__, "jax": jax.__version__, "numpy": np.__version__},
     }
     text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
-    _replace(run.out / f"{run.name}.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    replace(run.out / f"{run.name}.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:
         print("| " + " | ".join(map(_cell, row)) + " |")
     print(f"{caption}\nWritten to {run.out / run.name}.png, .pdf, .npz, .json in {record['seconds']} s.", flush=True)
     return 0
-
-
-def _replace(target: Path, save: Callable[[Path], Any]) -> None:
-    """Save beside the target and move it there, so that an interrupted run leaves no half of a file."""
-    temporary = target.with_name(f".{os.getpid()}-{target.name}")
-    try:
-        save(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cell(x: Any) -> str:

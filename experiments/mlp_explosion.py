@@ -77,7 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     diagonal = np.array([2e-2, 300])
     rest.loglog(diagonal, diagonal, color=common.BLACK, linewidth=0.8)
     laws.set(xlabel="log V at τ = 1", ylabel="density", title="laws at T = 1 (exploded paths are beyond)")
-    tail.set(xlabel="R", ylabel="P(V > R)", title="tails, exploded paths included (legend: left)", ylim=(2 / run.paths, 1.2))
+    tail.set(
+        xlabel="R", ylabel="P(V > R)", title="tails, exploded paths included (legend: left)", ylim=(2 / run.paths, 1.2)
+    )
     rest.set(
         xlabel="quantile of V, limit", ylabel="quantile of V, networks", title="quantiles 10, 25, 50, 75, 90% at T = 1"
     )

@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
         j = np.argmin(np.abs(limit.tau - networks.tau[i]))
         for name, x in (("networks", rho["networks"][i]), ("limit", rho["limit"][j])):
             rows.append([f"{networks.tau[i]:.2f}", name, common.mean(x), common.mean(x**2), *common.quantiles(x)])
-        rows.append([f"{networks.tau[i]:.2f}", "infinite width", *[predicted[round(networks.tau[i] * d)]] * 2, "", "", ""])
+        rows.append(
+            [f"{networks.tau[i]:.2f}", "infinite width", *[predicted[round(networks.tau[i] * d)]] * 2, "", "", ""]
+        )
         rows[-1][3] = rows[-1][2] ** 2
     return common.write(
         run,

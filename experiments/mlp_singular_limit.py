@@ -22,9 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     save = np.linspace(0, 1, 41)
     limit = cs.simulate_unshaped(mlp, paths=run.paths, save_at=save, key=common.key(run, 0))
     networks = {
-        n: cs.sample_unshaped_networks(
-            mlp, RHO0, width=n, draws=run.draws, save_at=save, key=common.key(run, 1, n)
-        )
+        n: cs.sample_unshaped_networks(mlp, RHO0, width=n, draws=run.draws, save_at=save, key=common.key(run, 1, n))
         for n in widths
     }
     started = {
@@ -47,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     axes[0].legend(loc="lower left", fontsize=7)
     for ax, t in zip(axes[1:], TIMES, strict=True):
         k = int(np.argmin(np.abs(limit.t - t)))
-        bins = np.linspace(*np.quantile(limit.log_q[k], [0.001, 0.999]) + [-0.7, 0.7], run.pick(31, 51))
+        low, high = np.quantile(limit.log_q[k], [0.001, 0.999])
+        bins = np.linspace(low - 0.7, high + 0.7, run.pick(31, 51))
         common.histogram(ax, limit.log_q[k], bins, color=common.LIMIT, fill=True, label="limit, from 9π²/2")
         rows.append([t, "limit", common.mean(limit.w[k]), *common.quantiles(limit.q[k])])
         for j, (n, e) in enumerate(networks.items()):

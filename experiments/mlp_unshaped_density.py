@@ -18,9 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     n = d = run.pick(100, 150)
     mlp, early = cs.MLP(cs.LeakyReLU(0.0), depth_to_width=1.0), 10
     save = [early / d, 1.0]
-    networks = cs.sample_unshaped_networks(
-        mlp, RHO0, width=n, draws=run.draws, save_at=save, key=common.key(run, 0)
-    )
+    networks = cs.sample_unshaped_networks(mlp, RHO0, width=n, draws=run.draws, save_at=save, key=common.key(run, 0))
     chain = cs.first_order_chain(mlp, RHO0, width=n, paths=run.paths, save_at=save, key=common.key(run, 1))
     limit = cs.simulate_unshaped(mlp, RHO0, width=n, paths=run.paths, save_at=save, key=common.key(run, 2))
     predicted = infinite_width(d)
@@ -30,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     for ax, k, layer in ((axes[0], 1, early), (axes[1], 2, d)):
         samples = [np.log10(e.one_minus_rho[k]) for e in (networks, chain, limit)]
         x = samples[0][np.isfinite(samples[0])]
-        bins = np.linspace(*(np.quantile(x, [0.001, 0.999]) + [-0.1, 0.1]), run.pick(31, 46))
+        low, high = np.quantile(x, [0.001, 0.999])
+        bins = np.linspace(low - 0.1, high + 0.1, run.pick(31, 46))
         common.histogram(ax, samples[1], bins, color=common.LIMIT, fill=True, label="first-order chain")
         common.histogram(ax, samples[2], bins, color=common.COLOURS[1], linestyle="--", label="limit of q, from w₀")
         common.histogram(ax, samples[0], bins, color=common.COLOURS[0], linewidth=2, label="networks")

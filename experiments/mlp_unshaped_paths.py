@@ -28,9 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     n = d = run.pick(100, 150)
     mlp = cs.MLP(cs.LeakyReLU(0.0), depth_to_width=1.0)
     save = np.linspace(0, 1, d + 1)
-    networks = cs.sample_unshaped_networks(
-        mlp, RHO0, width=n, draws=run.draws, save_at=save, key=common.key(run, 0)
-    )
+    networks = cs.sample_unshaped_networks(mlp, RHO0, width=n, draws=run.draws, save_at=save, key=common.key(run, 0))
     chain = cs.first_order_chain(mlp, RHO0, width=n, paths=run.paths, save_at=save, key=common.key(run, 1))
     layer, predicted = np.arange(d + 1), infinite_width(d)
 

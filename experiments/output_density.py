@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         run,
         figure,
         data,
-        caption=f"V₀ = 1. Lines are exact, not sampled. ReLU networks also output exactly 0 with the probability in the "
+        caption="V₀ = 1. Lines are exact, not sampled. ReLU networks also output exactly 0 with the probability in the "
         f"table. Right: {run.paths} paths ({common.stopped(paths)}); largest deviation {np.max(np.abs(z)):.1f} s.e.",
         columns=("network", "law", "density at 0.5", "at 2", "kurtosis", "P(f = 0)"),
         rows=rows,

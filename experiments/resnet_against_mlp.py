@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
             **{f"mlps_{T}": e.correlation(0, 1) for T, e in networks.items()},
         },
         caption=f"ReLU, β = {BETA:g}, ρ₀ = {RHO0}; {run.paths} paths ({common.stopped(*limits.values())}), {run.draws} "
-        f"networks of each kind ({common.stopped(residual, *networks.values())}). At τ = 0 ResNets have the spread of their input layer.",
+        f"networks of each kind ({common.stopped(residual, *networks.values())}). At τ = 0 ResNets have "
+        "the spread of their input layer.",
         columns=("law at τ = 1", "mean ρ", "standard deviation"),
         rows=rows,
         parameters={"beta": BETA, "rho0": RHO0, "width": n, "depth": d, "depth_to_width": ratios},

@@ -9,6 +9,7 @@ import sys
 import common
 import jax
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 import covsde as cs
 
@@ -18,7 +19,7 @@ BETA = math.sqrt(2)
 
 def main(argv: list[str] | None = None) -> int:
     run = common.settings(__file__, __doc__, argv, paths=(4000, 20_000), draws=(300, 2000))
-    widths, depths = run.pick(([8, 32, 128], [2, 8, 32]), ([8, 16, 32, 64, 128, 256], [2, 4, 8, 16, 32, 64]))
+    widths, depths = run.pick(([16, 128], [2, 8, 32]), ([8, 16, 32, 64, 128, 256], [2, 4, 8, 16, 32, 64]))
     resnet = cs.ResNet(jax.nn.relu, BETA)
     limit = cs.kernels(resnet, V0).H[-1, 0, 1]
     gaps = np.zeros((len(widths), len(depths), run.draws))
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
             gaps[i, j] = e.V[-1, :, 0, 1] - limit
     rms, bias, error = np.sqrt(np.mean(gaps**2, 2)), gaps.mean(2), gaps.std(2, ddof=1) / math.sqrt(run.draws)
     recursion = np.array([cs.kernels(resnet, V0, depth=L).H[-1, 0, 1] - limit for L in depths])
-    in_width = np.polyfit(np.log(widths[1:]), np.log(rms[1:, -1]), 1)[0]
+    in_width = np.polyfit(np.log(widths), np.log(rms[:, -1]), 1)[0]
     in_depth = np.polyfit(np.log(depths[1:]), np.log(np.abs(recursion[1:])), 1)[0]
     streams = cs.simulate_streams(
         cs.ResNet(jax.nn.relu), [1.0], paths=run.paths, steps=200, key=common.key(run, 0), save_at=[0.0, 1.0]
@@ -43,9 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     for k, j in enumerate(shown):
         axes[0].loglog(widths, rms[:, j], common.MARKERS[k] + "-", color=common.COLOURS[k], label=f"L = {depths[j]}")
     axes[0].loglog(widths, rms[0, -1] * np.sqrt(widths[0] / np.array(widths)), "k:", label="n$^{-1/2}$")
-    axes[0].set(
-        xlabel="width n", ylabel="root mean square distance", title=f"fluctuations: slope {in_width:.2f} in n"
-    )
+    axes[0].set(xlabel="width n", ylabel="root mean square distance", title=f"fluctuations: slope {in_width:.2f} in n")
     for k, i in enumerate(np.unique(np.linspace(0, len(widths) - 1, 3).round().astype(int))):
         axes[1].errorbar(
             np.array(depths) * 1.06**k,
@@ -69,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     axes[2].set(xlabel="log X$_1$/X$_0$", ylabel="density", title="one neuron, infinite depth: log-normal (β = 1)")
     for ax, ticks in ((axes[0], widths), (axes[1], depths)):
         ax.set_xticks(ticks, [str(t) for t in ticks])
-        ax.minorticks_off()
+        ax.xaxis.set_minor_locator(NullLocator())
     for ax in axes:
         ax.legend()
     return common.write(
@@ -85,8 +84,8 @@ def main(argv: list[str] | None = None) -> int:
             "one_neuron": alone,
         },
         caption=f"ReLU ResNets, β = {BETA:.3g}: distance of H₀₁(1) to the limit {limit:.4f}, {run.draws} networks per "
-        f"point (bars ±2 s.e.). Right: {run.paths} streams of width 1, {int(np.sum(~(alone > 0)))} of them not positive "
-        "(a step of finite size can cross 0) and not shown.",
+        f"point (bars ±2 s.e.). Right: {run.paths} streams of width 1, {int(np.sum(~(alone > 0)))} of them not "
+        "positive (a step of finite size can cross 0) and not shown.",
         columns=("n", "L", "root mean square distance", "bias", "bias, n = ∞"),
         rows=[
             [n, L, rms[i, j], (bias[i, j], error[i, j]), recursion[j]]

@@ -15,22 +15,22 @@ import covsde as cs
 RHO0, BETA, N = 0.3, 1.0, 128
 V0 = np.array([[1.0, RHO0], [RHO0, 1.0]])
 EXPONENTS = {0.25: "∞", 0.5: None, 0.75: "H₀", 1.0: "H₀"}
-DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def main(argv: list[str] | None = None) -> int:
     run = common.settings(__file__, __doc__, argv, paths=None, draws=(200, 2000))
-    finite = run.pick((4, 32), (4, 16, 64))
+    finite = run.pick((32,), (4, 16, 64))
+    depths = run.pick((1, 4, 32, 256), (1, 2, 4, 8, 16, 32, 64, 128, 256))
     figure, axes = common.panels(1, 2)
-    data, rows = {"depths": DEPTHS, "exponents": list(EXPONENTS)}, []
+    data, rows = {"depths": depths, "exponents": list(EXPONENTS)}, []
     for k, alpha in enumerate(EXPONENTS):
         resnet = cs.ResNet(jax.nn.relu, BETA, cs.PreActivation(alpha))
-        H = np.stack([cs.kernels(resnet, V0, depth=L).H[-1] for L in DEPTHS])
+        H = np.stack([cs.kernels(resnet, V0, depth=L).H[-1] for L in depths])
         rho = H[:, 0, 1] / H[:, 0, 0]
         data[f"H_{alpha}"] = H
         style = {"color": common.COLOURS[k], "linestyle": ("--", "-", "-.", ":")[k], "linewidth": 1.8}
-        axes[0].plot(DEPTHS, H[:, 0, 0], **style, label=f"α = {alpha:g}")
-        axes[1].plot(DEPTHS, rho, **style)
+        axes[0].plot(depths, H[:, 0, 0], **style, label=f"α = {alpha:g}")
+        axes[1].plot(depths, rho, **style)
         if alpha >= 0.5:
             limit = cs.kernels(resnet, V0).H[-1]
             text = f"{limit[0, 0]:.4f}, {limit[0, 1] / limit[0, 0]:.4f}"
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
                 )
             found += pair
             data[f"networks_{alpha}_{L}"] = e.V[-1]
-        at = [DEPTHS.index(L) for L in finite if L in DEPTHS]
+        at = [depths.index(L) for L in finite if L in depths]
         rows.append([alpha, *(f"{H[i, 0, 0]:.4f}, {rho[i]:.4f}" for i in at), *found, text])
     axes[0].set(xscale="log", yscale="log", xlabel="depth L", ylabel="variance H₀₀(1)", title="variance, from 1")
     axes[1].set(xscale="log", xlabel="depth L", ylabel="correlation ρ(1)", title=f"correlation, from {RHO0}")
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         ax.set_xticks((1, 4, 16, 64, 256), ("1", "4", "16", "64", "256"))
         ax.minorticks_off()
     axes[0].set_yticks((1, 2, 5, 10, 100, 1000), ("1", "2", "5", "10", "100", "1000"))
-    both = [f"L = {L}" for L in finite if L in DEPTHS]
+    both = [f"L = {L}" for L in finite if L in depths]
     return common.write(
         run,
         figure,

@@ -29,13 +29,14 @@ def sample_kernels(resnet: cs.ResNet, width: int, depth: int, keys: jax.Array) -
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=None, draws=(30, 100))
+    run = common.settings(__file__, __doc__, argv, paths=None, draws=(300, 1000))
     N, L = run.pick((128, 16), (256, 32))
     rows, data = [], {"x": X, "layer": np.arange(L + 1) / L}
     figure, axes = common.panels(2, 2, height=3.1, sharex=True)
     for k, (name, fn) in enumerate({"ReLU": jax.nn.relu, "tanh": jnp.tanh}.items()):
         resnet = cs.ResNet(fn, BETA)
         limit = cs.kernels(resnet, cs.gram(X))
+        recursion = cs.kernels(resnet, cs.gram(X), depth=L)
         H, G, _ = sample_kernels(resnet, N, L, jax.random.split(common.key(run, k), run.draws))
         for ax, exact, found, symbol in ((axes[0, k], limit.H, H, "H"), (axes[1, k], limit.G, G, "G")):
             for i, (a, b) in enumerate(((0, 0), (0, 2), (0, 1))):
@@ -46,8 +47,10 @@ def main(argv: list[str] | None = None) -> int:
                 ax.errorbar(
                     data["layer"], mean, yerr=2 * error, fmt=common.MARKERS[i], color=colour, markersize=3, elinewidth=1
                 )
-                end = -1 if symbol == "H" else 0
-                rows.append([name, f"{symbol}{a}{b}({1 + end})", float(exact[end, a, b]), (mean[end], error[end])])
+                end, tau = (-1, 1) if symbol == "H" else (0, 0)
+                at_depth = float((recursion.H if symbol == "H" else recursion.G)[end, a, b])
+                found_at = (mean[end], error[end])
+                rows.append([name, f"{symbol}{a}{b} at τ = {tau}", float(exact[end, a, b]), at_depth, found_at])
             ax.legend()
             data |= {f"{symbol}_{name}": exact, f"{symbol}_{name}_networks": found}
         axes[0, k].set_title(f"{name}: covariance of the stream")
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         data,
         caption=f"Pre-activation ResNets, β = {BETA:g}, three inputs of variance 1 at angles 0, 0.6π, 0.35π. Lines: "
         f"N = L = ∞. Points: mean of {run.draws} networks with N = {N}, L = {L} (±2 s.e.).",
-        columns=("activation", "kernel", "N = L = ∞", "networks"),
+        columns=("activation", "kernel", "N = L = ∞", f"N = ∞, L = {L}", "networks"),
         rows=rows,
         parameters={"beta": BETA, "width": N, "depth": L, "angles": ANGLES},
     )

@@ -9,11 +9,12 @@ import sys
 
 import common
 import numpy as np
-from transformer_rank_collapse import GAMMA, V0, M, mean_correlation
+from transformer_rank_collapse import GAMMA, mean_correlation
 
 import covsde as cs
 
-LETTERS = "ICT"
+LETTERS, M = "ICT", 8
+V0 = 0.8 * np.eye(M) + 0.2
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,8 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         run,
         figure,
         data,
-        caption=f"{M} tokens, ρ₀ = 0.2, γ² = 1/8, τ₀ = 1. {run.draws} networks of width {width}, {depth} blocks, for each "
-        f"of the eight ({common.stopped(*ensembles)}). ICT is shaped attention, ––– is the usual softmax.",
+        caption=f"{M} tokens, ρ₀ = 0.2, γ² = 1/8, τ₀ = 1. {run.draws} networks of width {width}, {depth} blocks, for "
+        f"each of the eight ({common.stopped(*ensembles)}). ICT is shaped attention, ––– is the usual softmax.",
         columns=("identity", "centring", "temperature", "mean |ρ| at the end", "log₁₀ V", "overflow"),
         rows=rows,
         parameters={"tokens": M, "gamma": GAMMA, "tau0": 1.0, "width": width, "depth": depth},

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             "networks": networks.correlation(0, 1)[1:],
         },
         caption=f"{M} tokens, ρ₀ = 0.2, γ² = 1/8, τ₀ = 1, shaped MLP with c± = (0, -1). {run.paths} paths "
-        f"({common.stopped(limit)} by T = 1; missing from the area), {run.draws} networks ({common.stopped(networks)}).",
+        f"({common.stopped(limit)} by T = 1; missing from the area), {run.draws} networks "
+        f"({common.stopped(networks)}).",
         columns=("T", "law", "mean ρ", "standard deviation", "stopped before"),
         rows=rows,
         parameters={"tokens": M, "gamma": GAMMA, "tau0": 1.0, "width": n, "c_plus": 0.0, "c_minus": -1.0},

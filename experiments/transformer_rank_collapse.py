@@ -11,7 +11,7 @@ import numpy as np
 
 import covsde as cs
 
-M, GAMMA = 8, 8**-0.5
+M, GAMMA = 4, 8**-0.5
 V0 = 0.8 * np.eye(M) + 0.2
 UNSHAPED = cs.Attention(identity=False, centred=False, scaled=False)
 
@@ -55,9 +55,11 @@ def main(argv: list[str] | None = None) -> int:
         style = {"color": common.COLOURS[k], "linestyle": ("", "--", "-.", ":")[k]}
         axes[0].plot(e.tau * depth, middle, linewidth=2, **style, label=f"{name}, networks, median")
         axes[0].fill_between(e.tau * depth, low, high, color=common.COLOURS[k], alpha=0.15, linewidth=0)
-    axes[0].set(xlabel=f"block ℓ  (layer time τ = ℓ/{depth})", ylabel="mean |ρ| over pairs of tokens", ylim=(0, 1.03))
-    axes[0].set_title("correlation of tokens over depth")
-    axes[0].legend(loc=(0.32, 0.42), fontsize=7.5)
+    axes[0].set(
+        xlabel=f"block ℓ  (layer time τ = ℓ/{depth})", ylabel="mean |ρ| over pairs of tokens", ylim=(-0.42, 1.03)
+    )
+    axes[0].set(title="correlation of tokens over depth", yticks=np.linspace(0, 1, 6))
+    axes[0].legend(loc="lower right", fontsize=7)
     bins = np.linspace(-1, 1, run.pick(31, 51))
     i, j = np.triu_indices(M, 1)
     pairs = {}

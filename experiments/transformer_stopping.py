@@ -28,7 +28,7 @@ def stopping_times(e: cs.Ensemble) -> np.ndarray:
 
 def main(argv: list[str] | None = None) -> int:
     run = common.settings(__file__, __doc__, argv, paths=(200, 500), draws=(40, 100))
-    points, width = run.pick((4, 50), (6, 200))
+    points, width = run.pick((3, 50), (6, 200))
     gammas, taus = np.linspace(0.1, 0.9, points), np.geomspace(1, 300, points)
     maps = {name: np.zeros((points, points)) for name in ("networks", "limit")}
     exploded = np.zeros((points, points))
@@ -39,9 +39,7 @@ def main(argv: list[str] | None = None) -> int:
                 transformer, V0, width=width, draws=run.draws, save_at=TIMES, key=common.key(run, 0, i, j)
             )
             # The default step resolves the drift; paths this violent leave the window whatever the step.
-            limit = cs.simulate(
-                transformer, V0, paths=run.paths, steps=50, save_at=TIMES, key=common.key(run, 1, i, j)
-            )
+            limit = cs.simulate(transformer, V0, paths=run.paths, steps=50, save_at=TIMES, key=common.key(run, 1, i, j))
             maps["networks"][i, j] = np.median(stopping_times(net))
             maps["limit"][i, j] = np.median(stopping_times(limit))
             exploded[i, j] = np.mean(limit.status != 0)

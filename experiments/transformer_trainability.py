@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         edges[name] = np.asarray(crossing)
     axes[0].set_ylabel("residual weight α")
     figure.colorbar(mesh, ax=axes, label="exponent per block (collapse below 0)")
-    chosen = [int(np.argmin(np.abs(alpha - a))) for a in (0.25, 0.5, 0.75)]
+    chosen = [int(np.argmin(np.abs(alpha - a))) for a in (0.1, 0.2, 0.3, 0.4, 0.5)]
     deep, first = maps
     return common.write(
         run,
@@ -51,7 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         caption="Blocks with layer normalisation, many tokens; nothing here is sampled. Thick line: exponent 0; thin "
         "lines: ±0.03, ±0.1, -0.3 per block.",
         columns=("α", "σ_w of the edge, deep", "σ_w of the edge, first block"),
-        rows=[[f"{alpha[i]:.2f}", float(edges[deep][i]), float(edges[first][i])] for i in chosen],
+        rows=[
+            [f"{alpha[i]:.2f}", *(e if e == e else "none below 4" for e in (edges[deep][i], edges[first][i]))]
+            for i in chosen
+        ],
         parameters={"alpha": [0.02, 0.98], "sigma_w": [1, 4], "points": points},
     )
 
