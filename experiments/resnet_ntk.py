@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         figure,
         data,
         caption=f"Pre-activation ResNets, β = {BETA:g}; three inputs on the circle, the first two trained. "
-        "Lines N = ∞; points are means of networks with real weights (±2 s.e.), and the band lazy training with their kernels.",
+        "Lines N = ∞; points are means of networks with real weights (±2 s.e.), the band is lazy training with their "
+        "kernels.",
         columns=("activation", "L", "K₀₁, N = ∞", "N = L = ∞", f"networks, N = {N}"),
         rows=rows,
         parameters={"beta": BETA, "width": N, "depths": finite, "learning_rate": 0.5, "targets": TARGETS},

@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     axes[0].set_ylabel("log V of token 0")
     handles, labels = axes[0].get_legend_handles_labels()
     seen = dict(zip(labels, handles, strict=True))
-    axes[0].legend(seen.values(), seen.keys(), loc="upper left", fontsize=7.5)
+    axes[0].set_ylim(bottom=-0.4)
+    axes[0].legend(seen.values(), seen.keys(), loc="lower left", fontsize=7.5)
     return common.write(
         run,
         figure,

@@ -36,8 +36,8 @@ print(cs.compare(ode, resnets))
 # %% [markdown]
 # ## A shaped transformer stays random
 #
-# Its state is the covariance of tokens. Attention is shaped: softmax plus the identity, minus its mean, at a temperature
-# τ₀√(n n_k). Depth grows with width, T = blocks / width.
+# Its state is the covariance of tokens. Attention is shaped: softmax plus the identity, minus its mean, at a
+# temperature τ₀√(n n_k). Depth grows with width, T = blocks / width.
 
 # %%
 transformer = cs.Transformer(gamma=8**-0.5, tau0=1.0, depth_to_width=0.5)
