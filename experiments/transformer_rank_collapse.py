@@ -26,7 +26,7 @@ def mean_correlation(V: np.ndarray) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=(1000, 8192), draws=(60, 500))
+    run = common.settings(__file__, __doc__, argv, paths=(1000, 8192), draws=(200, 1000))
     width, depth = run.pick((64, 48), (200, 150))
     save = np.linspace(0, 1, 25)
     plain = {"mlp": cs.LeakyReLU(), "attention": UNSHAPED}
