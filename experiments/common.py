@@ -81,7 +81,11 @@ def settings(
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
     def size(pair: tuple[int, int] | None, what: str) -> str:
-        return f"refused here: {what} are not sampled" if pair is None else f"{what} (default: {pair[1]}, quick: {pair[0]})"
+        return (
+            f"refused here: {what} are not sampled"
+            if pair is None
+            else f"{what} (default: {pair[1]}, quick: {pair[0]})"
+        )
 
     parser.add_argument("--paths", type=int, metavar="N", help=size(paths, "paths of the limit"))
     parser.add_argument("--draws", type=int, metavar="N", help=size(draws, "networks of each size"))

@@ -22,12 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     widths, depths = run.pick(([16, 128], [2, 8, 32]), ([8, 16, 32, 64, 128, 256], [2, 4, 8, 16, 32, 64]))
     resnet = cs.ResNet(jax.nn.relu, BETA)
     limit = cs.kernels(resnet, V0).H[-1, 0, 1]
+    ensembles = []
     gaps = np.zeros((len(widths), len(depths), run.draws))
     for i, n in enumerate(widths):
         for j, L in enumerate(depths):
             e = cs.sample_networks(
                 resnet, V0, width=n, depth=L, draws=run.draws, save_at=[0, 1], key=common.key(run, n, L), progress=False
             )
+            ensembles.append(e)
             gaps[i, j] = e.V[-1, :, 0, 1] - limit
     rms, bias, error = np.sqrt(np.mean(gaps**2, 2)), gaps.mean(2), gaps.std(2, ddof=1) / math.sqrt(run.draws)
     recursion = np.array([cs.kernels(resnet, V0, depth=L).H[-1, 0, 1] - limit for L in depths])
@@ -84,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
             "one_neuron": alone,
         },
         caption=f"ReLU ResNets, β = {BETA:.3g}: distance of H₀₁(1) to the limit {limit:.4f}, {run.draws} networks per "
-        f"point (bars ±2 s.e.). Right: {run.paths} streams of width 1, {int(np.sum(~(alone > 0)))} of them not "
-        "positive (a step of finite size can cross 0) and not shown.",
+        f"point (bars ±2 s.e.; {common.stopped(*ensembles)}). Right: {run.paths} streams of width 1, "
+        f"{int(np.sum(~(alone > 0)))} of them not positive (a step of finite size can cross 0) and not shown.",
         columns=("n", "L", "root mean square distance", "bias", "bias, n = ∞"),
         rows=[
             [n, L, rms[i, j], (bias[i, j], error[i, j]), recursion[j]]

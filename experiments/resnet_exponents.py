@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     finite = run.pick((32,), (4, 16, 64))
     depths = run.pick((1, 4, 32, 256), (1, 2, 4, 8, 16, 32, 64, 128, 256))
     figure, axes = common.panels(1, 2)
+    ensembles = []
     data, rows = {"depths": depths, "exponents": list(EXPONENTS)}, []
     for k, alpha in enumerate(EXPONENTS):
         resnet = cs.ResNet(jax.nn.relu, BETA, cs.PreActivation(alpha))
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             e = cs.sample_networks(
                 resnet, V0, width=N, depth=L, draws=run.draws, save_at=[0, 1], key=common.key(run, k, L)
             )
+            ensembles.append(e)
             pair = common.mean(e.V[-1, :, 0, 0]), common.mean(e.correlation(0, 1)[-1])
             for ax, (value, error) in zip(axes, pair, strict=True):
                 ax.errorbar(
@@ -69,8 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         figure,
         data,
         caption=f"ReLU ResNets with branches β L^-α, β = {BETA:g}. Lines: exact recursion at infinite width. Points: "
-        f"mean of {run.draws} networks of width {N} (±2 s.e.). At α = 1/2 the variance tends to e^(β²/2) = "
-        f"{np.exp(BETA**2 / 2):.4f}.",
+        f"mean of {run.draws} networks of width {N} (±2 s.e.; {common.stopped(*ensembles)}). At "
+        f"α = 1/2 the variance tends to e^(β²/2) = {np.exp(BETA**2 / 2):.4f}.",
         columns=("α", *both, *(f"{what}, networks L = {L}" for L in finite for what in ("H₀₀", "ρ")), "L = ∞"),
         rows=rows,
         parameters={"beta": BETA, "width": N, "rho0": RHO0, "exponents": list(EXPONENTS)},
