@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             **{f"limit_cdf_{p}": law for p, law in laws.items()},
         },
         caption=f"ReLU with slopes 1 ± {C:g}/n^p, T = {T:g}, ρ₀ = {RHO0}; {run.draws} networks for each point "
-        f"({stopped} stopped). Away from p = 1/2 the approach is slow, like n^-0.3.",
+        f"({stopped} stopped). Away from p = 1/2 the approach is slow: at p = 0.65 like n^-0.3.",
         columns=("p", "n", "mean ρ", "limit"),
         rows=rows,
         parameters={"c": C, "depth_to_width": T, "rho0": RHO0, "exponents": list(EXPONENTS), "widths": widths},
