@@ -17,7 +17,7 @@ V0 = np.array([[1.0, RHO0], [RHO0, 1.0]])
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=(4000, 40_000), draws=(200, 2000))
+    run = common.settings(__file__, __doc__, argv, paths=(4000, 40_000), draws=(1000, 4000))
     n = d = run.pick(64, 200)
     save = np.linspace(0, 1, 11)
     resnet = cs.ResNet(jax.nn.relu, BETA)

@@ -18,8 +18,8 @@ BETA = math.sqrt(2)
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=(4000, 20_000), draws=(300, 2000))
-    widths, depths = run.pick(([16, 128], [2, 8, 32]), ([8, 16, 32, 64, 128, 256], [2, 4, 8, 16, 32, 64]))
+    run = common.settings(__file__, __doc__, argv, paths=(4000, 20_000), draws=(2000, 4000))
+    widths, depths = run.pick(([16, 45, 128], [2, 8, 32]), ([8, 16, 32, 64, 128, 256], [2, 4, 8, 16, 32, 64]))
     resnet = cs.ResNet(jax.nn.relu, BETA)
     limit = cs.kernels(resnet, V0).H[-1, 0, 1]
     ensembles = []

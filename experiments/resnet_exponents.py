@@ -18,9 +18,9 @@ EXPONENTS = {0.25: "∞", 0.5: None, 0.75: "H₀", 1.0: "H₀"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=None, draws=(200, 2000))
+    run = common.settings(__file__, __doc__, argv, paths=None, draws=(1000, 4000))
     finite = run.pick((32,), (4, 16, 64))
-    depths = run.pick((1, 4, 32, 256), (1, 2, 4, 8, 16, 32, 64, 128, 256))
+    depths = run.pick((1, 4, 16, 32, 64, 256), (1, 2, 4, 8, 16, 32, 64, 128, 256))
     figure, axes = common.panels(1, 2)
     ensembles = []
     data, rows = {"depths": depths, "exponents": list(EXPONENTS)}, []
