@@ -42,15 +42,17 @@ def main(argv: list[str] | None = None) -> int:
             for i, (a, b) in enumerate(((0, 0), (0, 2), (0, 1))):
                 colour, style = common.COLOURS[i], ("-", "--", ":")[i]
                 ax.plot(limit.tau, exact[:, a, b], color=colour, linestyle=style, label=f"{symbol}$_{{{a}{b}}}$, ODE")
+                exactly = (recursion.H if symbol == "H" else recursion.G)[:, a, b]
+                ax.plot(data["layer"], exactly, color="0.4", linewidth=0.8, label=None if i < 2 else f"all, L = {L}")
                 mean = found[:, :, a, b].mean(axis=0)
                 error = found[:, :, a, b].std(axis=0, ddof=1) / run.draws**0.5
                 ax.errorbar(
                     data["layer"], mean, yerr=2 * error, fmt=common.MARKERS[i], color=colour, markersize=3, elinewidth=1
                 )
                 end, tau = (-1, 1) if symbol == "H" else (0, 0)
-                at_depth = float((recursion.H if symbol == "H" else recursion.G)[end, a, b])
                 found_at = (mean[end], error[end])
-                rows.append([name, f"{symbol}{a}{b} at τ = {tau}", float(exact[end, a, b]), at_depth, found_at])
+                name_at = f"{symbol}{a}{b} at τ = {tau}"
+                rows.append([name, name_at, float(exact[end, a, b]), float(exactly[end]), found_at])
             ax.legend()
             data |= {f"{symbol}_{name}": exact, f"{symbol}_{name}_networks": found}
         axes[0, k].set_title(f"{name}: covariance of the stream")
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         figure,
         data,
         caption=f"Pre-activation ResNets, β = {BETA:g}, three inputs of variance 1 at angles 0, 0.6π, 0.35π. Lines: "
-        f"N = L = ∞. Points: mean of {run.draws} networks with N = {N}, L = {L} (±2 s.e.).",
+        f"N = L = ∞, thin: N = ∞, L = {L}. Points: mean of {run.draws} networks with N = {N}, L = {L} (±2 s.e.).",
         columns=("activation", "kernel", "N = L = ∞", f"N = ∞, L = {L}", "networks"),
         rows=rows,
         parameters={"beta": BETA, "width": N, "depth": L, "angles": ANGLES},
