@@ -59,9 +59,7 @@ validate: $(STAMP)  ## compare the limits with finite networks, into docs/valida
 	$(BIN) experiments/validate.py --out docs/validation.md $(ARGS)
 
 figures: $(STAMP)  ## draw every figure at reduced size, into figures/
-	@if [ -f experiments/all_figures.py ]; then set -x; \
-		$(BIN) experiments/all_figures.py --quick --out figures $(ARGS); \
-	else echo "Skipped: there is no experiments/all_figures.py."; fi
+	$(BIN) experiments/all_figures.py --quick --out figures $(ARGS)
 
 bench: $(STAMP)  ## time the solvers against hand-written loops, what an accuracy costs, and training
 	$(BIN) benchmarks/against_scan.py

@@ -26,6 +26,7 @@ from covsde._runs import describe
 from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.architectures import MLP, AbstractArchitecture
 from covsde.blocks import BLOCKS
+from covsde.catalogue import EXPERIMENTS
 from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
@@ -36,47 +37,6 @@ from covsde.status import FailedPathsWarning
 _ACTIVATIONS = ("relu", *SMOOTH, "linear")
 
 _MOST_INPUTS = 8  # taken from a larger file unless --rows says which: the figure and table are made for a few
-
-
-# What `covsde list` prints: name, what it shows, source, how to run it.
-_CATALOGUE = (
-    (
-        "demo_digits",
-        "shaped ReLU networks on four images of digits against their covariance SDE",
-        "arXiv 2206.02768",
-        "python experiments/demo_digits.py",
-    ),
-    (
-        "resnet_kernels",
-        "feature and gradient kernels of depth-scaled ResNets, the 1/L error, lazy training",
-        "arXiv 2309.16620",
-        "python experiments/resnet_kernels.py --quick",
-    ),
-    (
-        "resnet_commute",
-        "width and depth of a ResNet commute: distance to one ODE over both axes",
-        "arXiv 2302.00453",
-        "python experiments/resnet_commute.py --quick",
-    ),
-    (
-        "transformer_rank_collapse",
-        "mean token correlation against depth, for shaped attention and for what it replaces",
-        "arXiv 2306.17759",
-        "python experiments/transformer_rank_collapse.py --quick",
-    ),
-    (
-        "transformer_heads",
-        "one head against 32 at large width: random against deterministic",
-        "arXiv 2306.17759",
-        "python experiments/transformer_heads.py --quick",
-    ),
-    (
-        "transformer_stopping",
-        "median stopping time of shaped transformers over γ and τ₀",
-        "arXiv 2306.17759",
-        "python experiments/transformer_stopping.py --quick",
-    ),
-)
 
 
 class _Refusal(Exception):
@@ -493,8 +453,8 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    for name, sentence, source, command in _CATALOGUE:
-        print(f"{name}: {sentence} ({source}); run: {command}")
+    for experiment in EXPERIMENTS:
+        print(f"{experiment.name}: {experiment.sentence} ({experiment.source}); run: {experiment.command}")
     return 0
 
 

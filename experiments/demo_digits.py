@@ -8,11 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
+import common
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from covsde._files import atomic_write
 from covsde.cli import main as covsde
 
 # Two images each of a 3 and an 8: similar enough to interact, and not all pairs alike.
@@ -26,8 +26,7 @@ def draw_inputs(x: np.ndarray, names: list[str], path: Path) -> None:
     for k, ax in enumerate(axes):
         ax.imshow(x[k].reshape(8, 8), cmap="gray_r")
         ax.set(title=f"input {k}: {names[k]}", xticks=[], yticks=[])
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=160)
+    common.replace(path, lambda temporary: figure.savefig(temporary, dpi=160))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,8 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     x = digits.data[list(IMAGES)] / 16  # pixels in [0, 1], (4, 64)
     names = [f"digit {digits.target[k]}" for k in IMAGES]
     args.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(args.out / "inputs.npy") as temporary:
-        np.save(temporary, x)
+    common.replace(args.out / "inputs.npy", lambda temporary: np.save(temporary, x))
     draw_inputs(x, names, args.out / "inputs.png")
     print(f"Inputs: {', '.join(f'{k} is {name}' for k, name in enumerate(names))}; see {args.out / 'inputs.png'}")
 

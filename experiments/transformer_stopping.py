@@ -6,14 +6,12 @@ explodes at once and networks do not: their softmax saturates, which the expansi
 After the stopping-time figure of Noci et al. (2023), arXiv 2306.17759.
 """
 
-import argparse
-from pathlib import Path
+import sys
 
-import matplotlib.pyplot as plt
+import common
 import numpy as np
 
 import covsde as cs
-from covsde._files import atomic_write
 
 M = 4
 V0 = 100 * (0.8 * np.eye(M) + 0.2)
@@ -28,45 +26,51 @@ def stopping_times(e: cs.Ensemble) -> np.ndarray:
     return np.where(outside.any(axis=0), e.tau[np.argmax(outside, axis=0)], 1.0)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("figures"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a coarser map from fewer, narrower networks")
-    options = parser.parse_args(argv)
-    points, width, draws, paths = (3, 50, 50, 200) if options.quick else (6, 200, 100, 500)
+def main(argv: list[str] | None = None) -> int:
+    run = common.settings(__file__, __doc__, argv, paths=(200, 500), draws=(40, 100))
+    points, width = run.pick((3, 50), (6, 200))
     gammas, taus = np.linspace(0.1, 0.9, points), np.geomspace(1, 300, points)
-    options.out.mkdir(parents=True, exist_ok=True)
     maps = {name: np.zeros((points, points)) for name in ("networks", "limit")}
+    exploded = np.zeros((points, points))
     for i, gamma in enumerate(gammas):
         for j, tau0 in enumerate(taus):
             transformer = cs.Transformer(float(gamma), float(tau0), depth_to_width=1.0, key_size=32)
             net = cs.sample_networks(
-                transformer, V0, width=width, draws=draws, save_at=TIMES.tolist(), key=options.seed
+                transformer, V0, width=width, draws=run.draws, save_at=TIMES, key=common.key(run, 0, i, j)
             )
             # The default step resolves the drift; paths this violent leave the window whatever the step.
-            limit = cs.simulate(transformer, V0, paths=paths, steps=100, save_at=TIMES.tolist(), key=options.seed)
+            limit = cs.simulate(transformer, V0, paths=run.paths, steps=50, save_at=TIMES, key=common.key(run, 1, i, j))
             maps["networks"][i, j] = np.median(stopping_times(net))
             maps["limit"][i, j] = np.median(stopping_times(limit))
-        print(f"γ = {gamma:.2f}: networks {np.round(maps['networks'][i], 2)}, limit {np.round(maps['limit'][i], 2)}")
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True, layout="constrained")
-    plt.close(figure)
+            exploded[i, j] = np.mean(limit.status != 0)
+
+    figure, axes = common.panels(1, 2, sharey=True)
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
+        ax.grid(visible=False)
         image = ax.imshow(values, vmin=0, vmax=1, cmap="viridis", origin="lower", aspect="auto")
         ax.set(xlabel="temperature τ₀", title=name if name == "limit" else f"networks, n = {width}")
         ax.set_xticks(range(points), [f"{tau0:.3g}" for tau0 in taus])
         ax.set_yticks(range(points), [f"{gamma:.2g}" for gamma in gammas])
         for i, j in np.ndindex(points, points):
             colour = "k" if values[i, j] > 0.6 else "w"
-            ax.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            more = f"\n{exploded[i, j]:.0%}" if name == "limit" and exploded[i, j] else ""
+            text = f"{values[i, j]:.2f}{more}"
+            ax.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
     axes[0].set_ylabel("residual weight γ")
-    figure.colorbar(image, ax=axes, label="median t*, at most 1")
-    figure.suptitle("Time until an eigenvalue of V leaves [10⁻⁴, 10⁴], from V₀ = 100 (0.8 I + 0.2)", fontsize=11)
-    with atomic_write(options.out / "transformer_stopping.png") as temporary:
-        figure.savefig(temporary, dpi=150)
-    with atomic_write(options.out / "transformer_stopping.npz") as temporary:
-        np.savez(temporary, gammas=gammas, taus=taus, **maps)
+    figure.colorbar(image, ax=axes, label="median stopping time t*, at most 1")
+    return common.write(
+        run,
+        figure,
+        {"gammas": gammas, "taus": taus, **maps, "exploded": exploded},
+        caption="First layer time at which an eigenvalue of V leaves [10⁻⁴, 10⁴], from V₀ = 100 (0.8 I + 0.2), four "
+        f"tokens, depth = width: medians of {run.draws} networks and of {run.paths} paths of the limit (in per cent: "
+        "paths that exploded, which have left the window). At small τ₀ the softmax of networks saturates, which the "
+        "limit cannot see.",
+        columns=("γ", "law", *(f"τ₀ = {tau0:.3g}" for tau0 in taus)),
+        rows=[[f"{gamma:.2f}", name, *maps[name][i]] for i, gamma in enumerate(gammas) for name in maps],
+        parameters={"tokens": M, "width": width, "gammas": gammas, "tau0": taus},
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,42 +5,61 @@ Angle exponent λ_a and gradient exponent λ_g per block, at the fixed point of 
 After Cowsik et al. (2024), arXiv 2403.02579.
 """
 
-import argparse
-from pathlib import Path
+import sys
 
-import matplotlib.pyplot as plt
+import common
 import numpy as np
 
 import covsde as cs
-from covsde._files import atomic_write
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("figures"))
-    parser.add_argument("--seed", type=int, default=0, help="unused: nothing here is random")
-    parser.add_argument("--quick", action="store_true", help="a coarser map")
-    options = parser.parse_args(argv)
-    points = 25 if options.quick else 101
-    options.out.mkdir(parents=True, exist_ok=True)
+def main(argv: list[str] | None = None) -> int:
+    run = common.settings(__file__, __doc__, argv, paths=None, draws=None)
+    points = run.pick(31, 121)
     alpha, sigma = np.linspace(0.02, 0.98, points), np.linspace(1, 4, points)
     block = cs.BlockMap(alpha[:, None], alpha[:, None], sigma[None])
-    maps = {"λ_a, deep (q = q*)": block.angle_exponent(), "λ_a, first block (q = 1)": block.angle_exponent(q=1.0)}
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
-    plt.close(figure)
+    maps = {
+        "deep: λ$_a$ at q = q*, equal to λ$_g$": block.angle_exponent(),
+        "first block: λ$_a$ at q = 1": block.angle_exponent(q=1.0),
+    }
+    figure, axes = common.panels(1, 2, sharey=True)
+    edges = {}
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
-        mesh = ax.pcolormesh(sigma, alpha, values, vmin=-0.3, vmax=0.3, cmap="RdBu_r", shading="nearest")
-        ax.contour(sigma, alpha, values, levels=[0.0], colors="k", linewidths=1.5)
-        ax.contour(sigma, alpha, values, levels=[-0.3, -0.1, -0.03, 0.03, 0.1], colors="k", linewidths=0.5)
-        ax.set(title=name, xlabel="weight scale σ_w of the MLP")
+        ax.grid(visible=False)
+        mesh = ax.pcolormesh(
+            sigma, alpha, values, vmin=-0.4, vmax=0.05, cmap="cividis", shading="nearest", rasterized=True
+        )
+        ax.contour(sigma, alpha, values, levels=[0.0], colors="k", linewidths=2)
+        lines = ax.contour(sigma, alpha, values, levels=[-0.3, -0.1, -0.03, 0.03, 0.1], colors="k", linewidths=0.5)
+        ax.clabel(lines, fontsize=7, fmt="%g")
+        ax.set(title=name, xlabel="weight scale σ$_w$ of the MLP")
+        # σ_w at which the exponent changes sign, for a few α.
+        crossing = [np.interp(0.0, row, sigma) if row[-1] > 0 > row[0] else np.nan for row in values]
+        edges[name] = np.asarray(crossing)
     axes[0].set_ylabel("residual weight α")
-    figure.colorbar(mesh, ax=axes, label="exponent per block (tokens collapse below 0)")
-    figure.suptitle("Angle exponent (at the fixed point also the gradient exponent λ_g); thick line: 0", fontsize=11)
-    with atomic_write(options.out / "transformer_trainability.png") as temporary:
-        figure.savefig(temporary, dpi=150)
-    with atomic_write(options.out / "transformer_trainability.npz") as temporary:
-        np.savez(temporary, alpha=alpha, sigma=sigma, deep=block.angle_exponent(), gradient=block.gradient_exponent())
+    figure.colorbar(mesh, ax=axes, label="exponent per block (collapse below 0)", extend="both")
+    chosen = [int(np.argmin(np.abs(alpha - a))) for a in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    deep, first = maps
+    return common.write(
+        run,
+        figure,
+        {
+            "alpha": alpha,
+            "sigma": sigma,
+            "deep": maps[deep],
+            "first": maps[first],
+            "gradient": block.gradient_exponent(),
+        },
+        caption="Blocks with layer normalisation, many tokens; nothing here is sampled. Thick line: exponent 0; thin "
+        "lines: ±0.03, ±0.1, -0.3 per block.",
+        columns=("α", "σ_w of the edge, deep", "σ_w of the edge, first block"),
+        rows=[
+            [f"{alpha[i]:.2f}", *(e if np.isfinite(e) else "none below 4" for e in (edges[deep][i], edges[first][i]))]
+            for i in chosen
+        ],
+        parameters={"alpha": [0.02, 0.98], "sigma_w": [1, 4], "points": points},
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What `covsde list` prints: the experiments that come with the repository, one sentence and the source for each."""
+
+from typing import NamedTuple
+
+
+class Experiment(NamedTuple):
+    """A script of the folder experiments/: its name, what it shows, and after which papers."""
+
+    name: str
+    sentence: str
+    source: str
+
+    @property
+    def command(self) -> str:
+        """How to run it from a clone."""
+        return f"python experiments/{self.name}.py --quick"
+
+
+EXPERIMENTS = (
+    Experiment(
+        "demo_digits",
+        "shaped ReLU networks on four images of digits against their covariance SDE",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_unshaped_paths",
+        "plain ReLU: correlation of two inputs against depth, networks and their first-order chain",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_unshaped_density",
+        "plain ReLU: law of the correlation early and at the last layer, networks and chain",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_shaped_paths",
+        "shaped ReLU: correlation of two inputs over layer time, networks and the covariance SDE",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_shaped_density",
+        "shaped ReLU: law of the correlation at three depths, networks and the SDE's exact law",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_covariance",
+        "shaped ReLU: laws of a variance (log-normal) and of a covariance at three widths",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_critical_exponent",
+        "why slopes are shaped by 1/√n: laws below, at and above the critical exponent",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_explosion",
+        "smooth activations: laws, tails, and the exact probability that a variance explodes",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
+        "mlp_singular_limit",
+        "plain ReLU at large depth: q = ℓ²(1-ρ) against its singular SDE",
+        "arXiv 2310.12079",
+    ),
+    Experiment(
+        "output_density",
+        "exact output densities of finite linear and ReLU networks, and their heavy-tailed limit",
+        "arXiv 2104.11734, 2106.06615",
+    ),
+    Experiment(
+        "resnet_against_mlp",
+        "a ResNet and a shaped MLP with the same correlation ODE: only the MLP is noisy",
+        "arXiv 2310.12079",
+    ),
+    Experiment(
+        "resnet_kernels",
+        "feature and gradient kernels of depth-scaled ResNets over layer time",
+        "arXiv 2309.16620",
+    ),
+    Experiment(
+        "resnet_ntk",
+        "tangent kernel of ResNets against depth, its 1/L error, lazy training with it",
+        "arXiv 2309.16620",
+    ),
+    Experiment(
+        "resnet_commute",
+        "width and depth of a ResNet commute: distance to one ODE over both axes",
+        "arXiv 2302.00453, 2210.00688",
+    ),
+    Experiment(
+        "resnet_exponents",
+        "why branches are scaled by 1/√L: variance and correlation for branches β/L^α against depth",
+        "arXiv 2310.02244, 2309.16620",
+    ),
+    Experiment(
+        "transformer_rank_collapse",
+        "mean token correlation against depth, for shaped transformers and for what they replace",
+        "arXiv 2306.17759",
+    ),
+    Experiment(
+        "transformer_ablation",
+        "which of identity, centring and temperature matter in shaped attention, in all combinations",
+        "arXiv 2306.17759",
+    ),
+    Experiment(
+        "transformer_densities",
+        "law of the correlation of two tokens at four depth-to-width ratios",
+        "arXiv 2306.17759",
+    ),
+    Experiment(
+        "transformer_heads",
+        "one head against 32 at large width: random against deterministic",
+        "arXiv 2306.17759",
+    ),
+    Experiment(
+        "transformer_stopping",
+        "median stopping time of shaped transformers over γ and τ₀",
+        "arXiv 2306.17759",
+    ),
+    Experiment(
+        "transformer_trainability",
+        "where tokens collapse and gradients vanish in deep transformers with layer normalisation",
+        "arXiv 2403.02579",
+    ),
+    Experiment(
+        "feature_learning",
+        "training in the proportional limit: outputs, feature movement and laws over updates, against networks",
+        "Li, Noci, Hanin (announced), arXiv 2206.02768",
+    ),
+)
