@@ -15,7 +15,7 @@ from covsde.losses import squared
 from covsde.networks.backward import embed, hidden_vectors
 from covsde.networks.layers import Layers
 from covsde.networks.mlp import MLPNetwork
-from covsde.networks.training import descend
+from covsde.networks.training import Trained, descend, observe
 from covsde.networks.velocities import feature_velocities
 
 PAIR = np.asarray(problems.PAIR)
@@ -66,7 +66,10 @@ def test_velocities_are_those_of_a_small_training_step() -> None:
 
     @eqx.filter_jit
     def features(network: MLPNetwork, step: jax.Array) -> jax.Array:
-        return hidden_vectors(descend(network, x, y, squared, step * rate, jnp.asarray(s))[0], x)[1]
+        seen = observe(network, x, jnp.asarray(s))
+        eta = step * rate * s / x.shape[1]
+        moved, _ = descend(network, x, seen, jnp.asarray(PAIR), y - seen.outputs, eta, Trained())
+        return hidden_vectors(moved, x)[1]
 
     forth, back = (features(network, jnp.asarray(sign * small)) for sign in (1, -1))
     moved = eqx.filter_jit(feature_velocities)(network, x, y, squared, rate, jnp.asarray(s))
