@@ -113,7 +113,7 @@ class AbstractTrainable(AbstractArchitecture):
         key: PRNGKeyArray,
         *,
         loss: Loss,
-        learning_rate: float,
+        learning_rate: Float[Array, ""],
         updates: int,
         substeps: int,
         steps: int,
@@ -132,7 +132,7 @@ class AbstractTrainable(AbstractArchitecture):
         *,
         method: str,
         loss: Loss,
-        learning_rate: float,
+        learning_rate: Float[Array, ""],
         updates: int,
         substeps: int,
         width: int,
@@ -401,7 +401,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         key: PRNGKeyArray,
         *,
         loss: Loss,
-        learning_rate: float,
+        learning_rate: Float[Array, ""],
         updates: int,
         substeps: int,
         steps: int,
@@ -427,7 +427,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
             targets,
             key,
             loss=loss,
-            learning_rate=jnp.asarray(learning_rate, V0.dtype),
+            learning_rate=learning_rate,
             output_scale=scale,
             train_input=trains.input,
             train_readout=trains.readout,
@@ -447,7 +447,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         *,
         method: str,
         loss: Loss,
-        learning_rate: float,
+        learning_rate: Float[Array, ""],
         updates: int,
         substeps: int,
         width: int,
@@ -463,7 +463,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         self._only_plain("training")
         labels = V0.shape[0] * (updates * substeps + 1)
         scale, trains = _training_options(options, V0.dtype)
-        rates = {"learning_rate": jnp.asarray(learning_rate, V0.dtype), "output_scale": scale}
+        rates = {"learning_rate": learning_rate, "output_scale": scale}
         if method == "law":
             if width <= 2 * labels:
                 raise ValueError(

@@ -127,4 +127,14 @@ EXPERIMENTS = (
         "training in the proportional limit: outputs, feature movement and laws over updates, against networks",
         "Li, Noci, Hanin (announced), arXiv 2206.02768",
     ),
+    Experiment(
+        "feature_scaling",
+        "which scaling of readout and learning rate makes features move: lazy, maximal, explosive, at depth ~ width",
+        "M. Li, lecture notes STAT 946 (Waterloo, 2025); arXiv 2305.07810",
+    ),
+    Experiment(
+        "feature_lr_transfer",
+        "loss against learning rate: networks of several widths at one aspect ratio, and the trained limit",
+        "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
+    ),
 )

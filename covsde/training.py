@@ -203,7 +203,7 @@ def train(
                 jnp.asarray(y, kind),
                 chunk_key,
                 loss=function,
-                learning_rate=rate,
+                learning_rate=jnp.asarray(rate, kind),  # an array, so that sweeping it compiles once
                 updates=updates,
                 substeps=substeps,
                 steps=steps,
@@ -299,7 +299,7 @@ def train_networks(
                 chunk_key,
                 method=method,
                 loss=function,
-                learning_rate=rate,
+                learning_rate=jnp.asarray(rate, kind),  # an array, so that sweeping it compiles once
                 updates=updates,
                 substeps=substeps,
                 width=width,

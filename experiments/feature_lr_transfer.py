@@ -128,8 +128,8 @@ def main(argv: list[str] | None = None) -> int:
         figure,
         {"rates": rates, "limit": limit, "widths": widths, **{f"losses_{n}": curves[n] for n in widths}},
         caption=f"Shaped tanh, a = 1, T = {T:g}, V₀ = [[1, 0.3], [0.3, 1]], y = (1, -1), loss ½Σ(f-y)² after "
-        f"{updates} steps of gradient descent. {run.paths} paths of the limit, {run.draws} networks of each width "
-        "(in law); bars and band: quartiles over draws, with training that diverged counted as an infinite loss.",
+        f"{updates} steps of gradient descent. {run.paths} paths of the limit, {run.draws} networks of each width; "
+        "bars and band: quartiles over draws, with training that diverged counted as an infinite loss.",
         columns=(
             "law",
             "log₂ best η₀",

@@ -3,7 +3,7 @@
 Linear networks with depth d = n/2, readout s w·h/√n and learning rate η₀/n on the hidden matrices; s ∝ n^-p and
 η₀ ∝ n^q. Features move at a rate ∝ s η₀ and outputs at a rate ∝ s² η₀, so that both are of order one at p = q = 0 only.
 Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
-Waterloo, 2025); depth rate of μP with 1/n readout: arXiv 2309.16620 and 2310.02244 without skip connections.
+Waterloo, 2025).
 """
 
 import math
@@ -150,7 +150,8 @@ def main(argv: list[str] | None = None) -> int:
         {**data, "movement_widths": wide},
         caption=f"Linear networks with real weights, d = n/2 unless said, V₀ = [[1, 0.3], [0.3, 1]], y = (1, -1). "
         f"{run.draws} networks of each width {', '.join(map(str, widths))}; bars ±2 s.e. of the median. "
-        "Colour: red, features explode with n; blue, they stop moving (lazy).",
+        f"Red: features explode with n; blue: they stop moving (lazy); measured over p, exact over q. "
+        f"Last panel: networks in law, widths {', '.join(map(str, wide))}.",
         columns=("scaling", "n", "median |dh/dt|²/n", "median |df/dt|", "its exponent in n", "of |df/dt|"),
         rows=rows,
         parameters={"activation": "linear", "depth_to_width": T, "V0": V0, "targets": Y},
