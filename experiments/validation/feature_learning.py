@@ -76,7 +76,7 @@ def against_another_program(scale: int) -> list[str]:
         "### The same numbers from another program",
         "",
         f"f(0) before training and after one and two updates, mean / deviation, at the same step h = 1/n' or width n. "
-        f"Here {8000 // scale} paths and {4000 // scale} networks (exactly in law); there about {REFERENCE_PATHS}. "
+        f"Here {4000 // scale} paths and {2000 // scale} networks (exactly in law); there about {REFERENCE_PATHS}. "
         "z of every mean, and of every deviation, in combined standard errors. Values clipped to [-3, 3].",
         "",
         "| case | what | means here | there | z | deviations here | there | z |",
@@ -88,9 +88,9 @@ def against_another_program(scale: int) -> list[str]:
         settings: dict = {"targets": Y[:P], "updates": 2, "save_at": [0, 0.5, 1]}
         for what, (n, means, deviations) in zip(("limit", "networks"), references, strict=True):
             if what == "limit":
-                run = cs.train(mlp, V0[:P, :P], paths=8000 // scale, steps=round(T * n), key=n, **settings)
+                run = cs.train(mlp, V0[:P, :P], paths=4000 // scale, steps=round(T * n), key=n, **settings)
             else:
-                run = cs.train_networks(mlp, V0[:P, :P], width=n, draws=4000 // scale, key=n, **settings)
+                run = cs.train_networks(mlp, V0[:P, :P], width=n, draws=2000 // scale, key=n, **settings)
             f = np.clip(np.nan_to_num(run.outputs[:, :, 0].astype(float), nan=3.0), -3, 3)
             shown: list[list[str]] = [[] for _ in range(6)]
             for k in range(3):
@@ -168,8 +168,8 @@ def section(scale: int) -> list[str]:
         "### The limit against networks really trained, at two widths",
         "",
         f"T = {T}, V₀ = [[1, .3], [.3, 1]], y = (1, -1), loss ½Σ(f-y)², η₀ = s = 1, two updates. "
-        f"Limit: {8000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
-        f"Networks: {4000 // scale} with real weights (float32), width 30 and 60, extrapolated. "
+        f"Limit: {4000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
+        f"Networks: {2000 // scale} with real weights (float32), width 30 and 60, extrapolated. "
         "Labels of A, Φ and G are P·update + input. z compares the two extrapolations, in standard errors. "
         "Values clipped to [-3, 3], because cubic networks have tails.",
         "",
@@ -179,14 +179,14 @@ def section(scale: int) -> list[str]:
         settings: dict = {"targets": Y[:P], "updates": 2, "save_at": [0, 0.5, 1]}
         began = time.perf_counter()
         fine, coarse = (
-            statistics(cs.train(mlp, V0[:P, :P], paths=8000 // scale, steps=steps, key=steps, **settings))
+            statistics(cs.train(mlp, V0[:P, :P], paths=4000 // scale, steps=steps, key=steps, **settings))
             for steps in (50, 26)
         )
         middle = time.perf_counter()
         wide, narrow = (
             statistics(
                 cs.train_networks(
-                    mlp, V0[:P, :P], width=n, draws=4000 // scale, key=n, method="weights", dtype=np.float32, **settings
+                    mlp, V0[:P, :P], width=n, draws=2000 // scale, key=n, method="weights", dtype=np.float32, **settings
                 )
             )
             for n in (60, 30)
