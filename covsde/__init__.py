@@ -63,6 +63,8 @@ from covsde.solvers import WishartStep as WishartStep
 from covsde.solvers.transformer import TransformerStrang as TransformerStrang
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
+from covsde.trained_kernels import TrainedKernels as TrainedKernels
+from covsde.trained_resnet import ResNetTraining as ResNetTraining
 from covsde.training import Training as Training
 from covsde.training import train as train
 from covsde.training import train_networks as train_networks

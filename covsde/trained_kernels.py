@@ -4,7 +4,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
@@ -38,6 +38,18 @@ class KernelTrajectory(NamedTuple):
     G: Array
     A: Array
     ntk: Array
+
+
+class KernelGrid(NamedTuple):
+    """How the solver of a deterministic limit is run by default.
+
+    Attributes:
+        depth: the number of blocks, if depth is finite: then the number of steps is given.
+        sampled: whether anything is random.
+    """
+
+    depth: int | None
+    sampled: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -145,7 +157,7 @@ def collect(
     systems: int,
     *,
     sampled: bool,
-    tau: Sequence[float],
+    tau: NDArray[Any],
     targets: np.ndarray,
     loss: Loss,
     ceiling: float,
@@ -171,7 +183,9 @@ def collect(
         for name in KernelTrajectory._fields:
             values = np.stack([getattr(r, name) for r in runs]).astype(np.float64)
             means[name] = values.mean(axis=0)
-            spread = values.std(axis=0, ddof=1) / np.sqrt(systems) if len(runs) > 1 else np.full(values.shape[1:], np.nan)
+            spread = (
+                values.std(axis=0, ddof=1) / np.sqrt(systems) if len(runs) > 1 else np.full(values.shape[1:], np.nan)
+            )
             errors[name] = spread if sampled else np.zeros(values.shape[1:])
         good = np.stack([np.all(np.abs(r.outputs) <= ceiling, axis=1) for r in runs])
     valid = np.logical_and.accumulate(good.all(axis=0))
@@ -195,5 +209,11 @@ def collect(
     losses = np.asarray(jax.vmap(lambda f: loss(f, jnp.asarray(targets)))(jnp.asarray(means["outputs"])))
     metadata = metadata | {"systems": len(runs), "seconds": time.perf_counter() - start}
     return TrainedKernels(
-        tau=np.asarray(tau), targets=targets, losses=losses, standard_error=errors, status=status, metadata=metadata, **means
+        tau=np.asarray(tau),
+        targets=targets,
+        losses=losses,
+        standard_error=errors,
+        status=status,
+        metadata=metadata,
+        **means,
     )

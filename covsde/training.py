@@ -20,9 +20,13 @@ from covsde.records import PathRecord
 from covsde.simulate import _dtype, _metadata, _save_times
 from covsde.solvers.revealed import Trajectory
 from covsde.status import PathStatus
+from covsde.trained_kernels import TrainedKernels, collect
 
 # Gradient descent that has come this far from its targets will not come back.
 _DIVERGED = 1e6
+# Where particles share one set of kernels: independent systems, for standard errors, and the fewest in one.
+_SYSTEMS = 8
+_FEWEST_PARTICLES = 512
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -159,26 +163,29 @@ def train(
     dtype: Any = None,
     chunk: int | None = None,
     **options: Any,
-) -> Training:
+) -> Training | TrainedKernels:
     """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
 
     Args:
-        architecture: e.g. MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5).
+        architecture: e.g. MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5), or ResNet(jnp.tanh).
         V0: Gram matrix of the inputs (P, P), symmetric positive semidefinite.
         targets: one number per input, (P,).
         updates: steps of gradient descent on all inputs.
-        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices.
-        paths: number of independent paths.
+        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices. For a ResNet the loss is
+            the mean over the inputs, and networks use η₀γ₀²n on it.
+        paths: number of independent paths; for a deterministic limit, of particles or hidden units.
         key: int seed or JAX key; the result depends on it and on `chunk`.
         loss: "squared" (½ Σ (f - y)²), "logistic" (y = ±1), or a JAX function of outputs (P,) and targets (P,).
         steps: steps over unit layer time; the weak error is of first order in 1/steps. Default: 100 per unit of T.
         save_at: layer times at which Phi, G and A are kept, rounded to steps, with 0 and 1; default: fifths.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
-        options: what the architecture adds; for an MLP output_scale = 1.0, the s in f = s w·h/√n.
+        options: what the architecture adds; for an MLP output_scale = 1.0, the s in f = s w·h/√n; for a ResNet the
+            settings of `ResNetTraining`: richness, depth, response, train_input, train_readout.
 
     Returns:
-        `Training`, with paths whose training diverged counted in `failures`.
+        `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
+        `TrainedKernels`, with outputs (updates + 1, P).
 
     Raises:
         ValueError: for an argument out of range; the message names it.
@@ -190,9 +197,16 @@ def train(
     gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
     paths, kind, typed, function = positive_int("paths", paths), _dtype(dtype), typed_key(key), loss_named(loss)
     labels = y.size * (updates + 1)
+    shared = architecture.training_grid(labels, options)
+    if shared is not None and shared.depth is not None:
+        if steps is not None:
+            raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
+        steps = shared.depth
     steps = architecture.training_steps(labels) if steps is None else positive_int("steps", steps)
     layers = _layers(save_at, steps)
     default = architecture.training_chunk(labels, steps, None, kind.itemsize)
+    if shared is not None:
+        default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", min(paths, default) if chunk is None else chunk)
     tau = np.asarray(layers) / steps
     settings = _metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
@@ -200,7 +214,7 @@ def train(
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
 
-        def run(chunk_key: PRNGKeyArray) -> Trajectory:
+        def run(chunk_key: PRNGKeyArray) -> Any:
             return architecture.train_limit(
                 jnp.asarray(gram, kind),
                 jnp.asarray(y, kind),
@@ -214,6 +228,20 @@ def train(
                 options=options,
             )
 
+        if shared is not None:
+            ceiling = _DIVERGED * max(1.0, float(np.max(np.abs(y))))
+            settings |= {"deterministic": True, "depth": shared.depth}
+            return collect(
+                run,
+                typed,
+                -(-paths // chunk),
+                sampled=shared.sampled,
+                tau=tau,
+                targets=y,
+                loss=function,
+                ceiling=ceiling,
+                metadata=settings,
+            )
         arrays = _collect(run, typed, paths, chunk)
         return _result(arrays, tau, y, function, settings | {"seconds": time.perf_counter() - start})
 

@@ -1,0 +1,300 @@
+"""How depth-scaled ResNets are trained: the settings, and which solver or network serves which block."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from covsde._check import finite_number, positive_int
+from covsde.blocks import AbstractBlock, PreActivation, TwoMatrix
+from covsde.limits.moments import PiecewiseLinear, moments_of
+from covsde.losses import Loss
+from covsde.networks.resnet_training import train_by_law, train_by_weights
+from covsde.solvers.particles import (
+    March,
+    Rule,
+    Sources,
+    coarser,
+    exact_sources,
+    march,
+    matched_normals,
+)
+from covsde.solvers.revealed import Trajectory
+from covsde.solvers.units import exact_units, march_units, unit_normals
+from covsde.trained_kernels import KernelTrajectory
+
+Function = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetTraining:
+    """What training a ResNet takes besides what every architecture takes.
+
+    Args:
+        richness: γ_0 > 0; small is lazy.
+        depth: number of blocks of the limit; None for infinite depth. Networks have their own argument.
+        response: False for networks whose backward pass has matrices of its own, independent of the forward ones.
+        train_input: whether the input layer learns.
+        train_readout: whether the readout learns.
+    """
+
+    richness: float = 1.0
+    depth: int | None = None
+    response: bool = True
+    train_input: bool = False
+    train_readout: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "ResNetTraining":
+        """From the options of `train` and `train_networks`.
+
+        Raises:
+            TypeError: for an unknown option.
+            ValueError: for a value out of range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise TypeError(f"a ResNet has no training option {unknown[0]!r}: it has {', '.join(known)}.")
+        chosen = cls(**options)
+        if finite_number("richness", chosen.richness) <= 0:
+            raise ValueError(f"richness must be positive, got {chosen.richness}: use a small one for lazy training.")
+        if chosen.depth is not None:
+            positive_int("depth", chosen.depth)
+        for name in ("response", "train_input", "train_readout"):
+            if not isinstance(getattr(chosen, name), bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, got {getattr(chosen, name)!r}.")
+        return chosen
+
+
+def is_linear(fn: Function) -> bool:
+    """Whether φ(x) is a multiple of x."""
+    moments = moments_of(fn)
+    return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
+
+
+def _rule(fn: Function, settings: ResNetTraining, P: int, dtype: Any, scale: float, push: float, rate: float) -> Rule:
+    return Rule(
+        fn=fn,
+        scale=jnp.asarray(scale, dtype),
+        push=jnp.asarray(push, dtype),
+        rate=jnp.asarray(rate / P, dtype),
+        richness=jnp.asarray(settings.richness, dtype),
+        train_input=bool(settings.train_input),
+        train_output=bool(settings.train_readout),
+        response=bool(settings.response),
+    )
+
+
+def one_matrix_rule(
+    fn: Function, beta: float, strength: float, depth: int, rate: float, P: int, settings: ResNetTraining, dtype: Any
+) -> Rule:
+    """The rule for blocks of one matrix and total strength s, at learning rate η_0.
+
+    A step of size η_0 γ_0² N/s on the matrices moves h by β² η_0 γ_0/(L P) Σ Δ Φ g per block, whatever s is.
+    """
+    push = beta**2 * rate * settings.richness / (depth * P)
+    scale = beta * float(np.sqrt(strength / depth))
+    return _rule(fn, settings, P, dtype, scale, push, rate * settings.richness)
+
+
+@eqx.filter_jit
+def _particles(
+    rules: tuple[Rule, ...],
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    *,
+    loss: Loss,
+    updates: int,
+    depth: int,
+    layers: tuple[int, ...],
+    particles: int | None,
+) -> tuple[March, ...]:
+    """One rule at this depth; or two, the second for twice the depth and the same noise."""
+    P, finest = V0.shape[0], depth * len(rules)
+    labels = P * (updates + 1)
+    sources: Sources
+    if particles is None:
+        sources = exact_sources(P, labels, finest, V0.dtype)
+    else:
+        sources = matched_normals(key, P, labels, finest, particles, V0.dtype)
+
+    def one(rule: Rule, sources: Sources, factor: int) -> March:
+        at = tuple(factor * layer for layer in layers)
+        return march(rule, V0, targets, sources, loss=loss, updates=updates, layers=at)
+
+    if len(rules) == 1:
+        return (one(rules[0], sources, 1),)
+    return one(rules[0], coarser(sources), 1), one(rules[1], sources, 2)
+
+
+@eqx.filter_jit
+def _units(
+    rule: Rule,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    *,
+    loss: Loss,
+    updates: int,
+    depth: int,
+    layers: tuple[int, ...],
+    units: int | None,
+    infinite: bool,
+) -> March:
+    coordinates = V0.shape[0] + 1
+    normals = exact_units(coordinates, V0.dtype) if units is None else unit_normals(key, coordinates, units, V0.dtype)
+    return march_units(
+        rule, V0, targets, normals, loss=loss, updates=updates, depth=depth, layers=layers, infinite=infinite
+    )
+
+
+@functools.singledispatch
+def train_block(
+    block: AbstractBlock,
+    fn: Function,
+    beta: float,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    settings: ResNetTraining,
+    *,
+    loss: Loss,
+    learning_rate: float,
+    updates: int,
+    steps: int,
+    layers: tuple[int, ...],
+    paths: int | None,
+) -> KernelTrajectory:
+    """The limit of training for a block; new blocks register here. No paths: a linear network, without sampling."""
+    raise TypeError(
+        f"block={type(block).__name__} has no limit of training: use PreActivation() or TwoMatrix(), or train_networks."
+    )
+
+
+def _trajectory(marched: March, beta: float, P: int) -> KernelTrajectory:
+    square = jnp.asarray(beta**2, marched.ntk.dtype)
+    return KernelTrajectory(marched.outputs.reshape(-1, P), *marched[1:5], square * marched.ntk)
+
+
+@train_block.register
+def _(
+    block: PreActivation,
+    fn: Function,
+    beta: float,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    settings: ResNetTraining,
+    *,
+    loss: Loss,
+    learning_rate: float,
+    updates: int,
+    steps: int,
+    layers: tuple[int, ...],
+    paths: int | None,
+) -> KernelTrajectory:
+    """At infinite depth, from grids of `steps` and 2 `steps` that see the same noise: their error is of order 1/L."""
+    P = V0.shape[0]
+
+    def rule(depth: int, strength: float) -> Rule:
+        return one_matrix_rule(fn, beta, strength, depth, learning_rate, P, settings, V0.dtype)
+
+    if settings.depth is None:
+        strength = block.limiting_strength()
+        rules: tuple[Rule, ...] = (rule(steps, strength), rule(2 * steps, strength))
+    else:
+        rules = (rule(steps, block.strength(1, steps)),)
+    shape: dict[str, Any] = {"loss": loss, "updates": updates, "depth": steps, "layers": layers, "particles": paths}
+    found = _particles(rules, V0, targets, key, **shape)
+    if len(found) == 1:
+        return _trajectory(found[0], beta, P)
+    coarse, fine = (_trajectory(x, beta, P) for x in found)
+    return jax.tree.map(lambda a, b: 2 * b - a, coarse, fine)
+
+
+@train_block.register
+def _(
+    block: TwoMatrix,
+    fn: Function,
+    beta: float,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    settings: ResNetTraining,
+    *,
+    loss: Loss,
+    learning_rate: float,
+    updates: int,
+    steps: int,
+    layers: tuple[int, ...],
+    paths: int | None,
+) -> KernelTrajectory:
+    """Width D and hidden width M → ∞; at infinite depth in steps of second order."""
+    if not settings.response:
+        raise ValueError("response=False is for blocks of one matrix: leave it out with TwoMatrix().")
+    P = V0.shape[0]
+    rate = learning_rate * settings.richness
+    rule = _rule(fn, settings, P, V0.dtype, beta, rate * beta / P, rate)
+    found = _units(
+        rule,
+        V0,
+        targets,
+        key,
+        loss=loss,
+        updates=updates,
+        depth=steps,
+        layers=layers,
+        units=paths,
+        infinite=settings.depth is None,
+    )
+    return _trajectory(found, beta, P)
+
+
+def train_drawn(
+    block: AbstractBlock,
+    fn: Function,
+    beta: float,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    settings: ResNetTraining,
+    *,
+    method: str,
+    loss: Loss,
+    learning_rate: float,
+    updates: int,
+    width: int,
+    depth: int,
+    layers: tuple[int, ...],
+    draws: int,
+) -> Trajectory:
+    """Finite networks: in law without weights, for blocks of one matrix before the activation, or with real weights."""
+    P = V0.shape[0]
+    strength = block.strength(width, depth)
+    rule = one_matrix_rule(fn, beta, strength, depth, learning_rate, P, settings, V0.dtype)
+    shape: dict[str, Any] = {"loss": loss, "updates": updates, "layers": layers, "draws": draws}
+    if method == "law":
+        if not isinstance(block, PreActivation):
+            raise ValueError(
+                f"method='law' is for PreActivation blocks, got {type(block).__name__}: use method='weights'."
+            )
+        labels = P * (updates + 1)
+        if width <= 2 * labels:
+            raise ValueError(
+                f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward and "
+                f"backward: use width > {2 * labels}, or method='weights'."
+            )
+        return train_by_law(rule, beta, V0, targets, key, width=width, depth=depth, **shape)
+    if method == "weights":
+        return train_by_weights(
+            block, rule, beta, V0, targets, key, learning_rate=learning_rate, width=width, depth=depth, **shape
+        )
+    raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
