@@ -193,8 +193,8 @@ class ResNet(AbstractTrainable):
         return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation))
 
     def training_steps(self, labels: int) -> int:
-        """16: at infinite depth the solver doubles it and extrapolates."""
-        return 16
+        """32: at infinite depth the solver doubles it and extrapolates."""
+        return 32
 
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
         """Bounded by the vectors of every block and label; a limit's particles are counted as its width is."""

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +130,7 @@ class TrainedKernels:
         save_npz(path, arrays | errors | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> "TrainedKernels":
         """Read what `save` wrote.
 
         Args:

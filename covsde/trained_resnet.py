@@ -22,7 +22,7 @@ from covsde.solvers.particles import (
     Sources,
     coarser,
     exact_sources,
-    march,
+    march_particles,
     matched_normals,
 )
 from covsde.solvers.revealed import Trajectory
@@ -86,9 +86,9 @@ def _rule(fn: Function, settings: ResNetTraining, P: int, dtype: Any, scale: flo
         push=jnp.asarray(push, dtype),
         rate=jnp.asarray(rate / P, dtype),
         richness=jnp.asarray(settings.richness, dtype),
-        train_input=bool(settings.train_input),
-        train_output=bool(settings.train_readout),
-        response=bool(settings.response),
+        train_input=jnp.asarray(float(settings.train_input), dtype),
+        train_output=jnp.asarray(float(settings.train_readout), dtype),
+        response=jnp.asarray(float(settings.response), dtype),
     )
 
 
@@ -104,56 +104,9 @@ def one_matrix_rule(
     return _rule(fn, settings, P, dtype, scale, push, rate * settings.richness)
 
 
-@eqx.filter_jit
-def _particles(
-    rules: tuple[Rule, ...],
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    *,
-    loss: Loss,
-    updates: int,
-    depth: int,
-    layers: tuple[int, ...],
-    particles: int | None,
-) -> tuple[March, ...]:
-    """One rule at this depth; or two, the second for twice the depth and the same noise."""
-    P, finest = V0.shape[0], depth * len(rules)
-    labels = P * (updates + 1)
-    sources: Sources
-    if particles is None:
-        sources = exact_sources(P, labels, finest, V0.dtype)
-    else:
-        sources = matched_normals(key, P, labels, finest, particles, V0.dtype)
-
-    def one(rule: Rule, sources: Sources, factor: int) -> March:
-        at = tuple(factor * layer for layer in layers)
-        return march(rule, V0, targets, sources, loss=loss, updates=updates, layers=at)
-
-    if len(rules) == 1:
-        return (one(rules[0], sources, 1),)
-    return one(rules[0], coarser(sources), 1), one(rules[1], sources, 2)
-
-
-@eqx.filter_jit
-def _units(
-    rule: Rule,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    *,
-    loss: Loss,
-    updates: int,
-    depth: int,
-    layers: tuple[int, ...],
-    units: int | None,
-    infinite: bool,
-) -> March:
-    coordinates = V0.shape[0] + 1
-    normals = exact_units(coordinates, V0.dtype) if units is None else unit_normals(key, coordinates, units, V0.dtype)
-    return march_units(
-        rule, V0, targets, normals, loss=loss, updates=updates, depth=depth, layers=layers, infinite=infinite
-    )
+_matched_normals = eqx.filter_jit(matched_normals)
+_unit_normals = eqx.filter_jit(unit_normals)
+_march_units = eqx.filter_jit(march_units)
 
 
 @functools.singledispatch
@@ -212,12 +165,19 @@ def _(
         rules: tuple[Rule, ...] = (rule(steps, strength), rule(2 * steps, strength))
     else:
         rules = (rule(steps, block.strength(1, steps)),)
-    shape: dict[str, Any] = {"loss": loss, "updates": updates, "depth": steps, "layers": layers, "particles": paths}
-    found = _particles(rules, V0, targets, key, **shape)
-    if len(found) == 1:
-        return _trajectory(found[0], beta, P)
-    coarse, fine = (_trajectory(x, beta, P) for x in found)
-    return jax.tree.map(lambda a, b: 2 * b - a, coarse, fine)
+    shape = (P, P * (updates + 1), steps * len(rules))
+    sources = [
+        exact_sources(*shape, V0.dtype) if paths is None else _matched_normals(key, *shape, paths, V0.dtype),
+    ]
+    if len(rules) == 2:
+        sources.insert(0, coarser(sources[0]))
+
+    def one(rule: Rule, sources: Sources, factor: int) -> KernelTrajectory:
+        at = tuple(factor * layer for layer in layers)
+        return _trajectory(march_particles(rule, V0, targets, sources, loss=loss, updates=updates, layers=at), beta, P)
+
+    found = [one(rule, noise, factor) for rule, noise, factor in zip(rules, sources, (1, 2), strict=False)]
+    return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
 
 
 @train_block.register
@@ -243,16 +203,16 @@ def _(
     P = V0.shape[0]
     rate = learning_rate * settings.richness
     rule = _rule(fn, settings, P, V0.dtype, beta, rate * beta / P, rate)
-    found = _units(
+    normals = exact_units(P + 1, V0.dtype) if paths is None else _unit_normals(key, P + 1, paths, V0.dtype)
+    found = _march_units(
         rule,
         V0,
         targets,
-        key,
+        normals,
         loss=loss,
         updates=updates,
         depth=steps,
         layers=layers,
-        units=paths,
         infinite=settings.depth is None,
     )
     return _trajectory(found, beta, P)
@@ -294,6 +254,9 @@ def train_drawn(
             )
         return train_by_law(rule, beta, V0, targets, key, width=width, depth=depth, **shape)
     if method == "weights":
+        if not (settings.response or isinstance(block, PreActivation)):
+            raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
+        shape["response"] = bool(settings.response)
         return train_by_weights(
             block, rule, beta, V0, targets, key, learning_rate=learning_rate, width=width, depth=depth, **shape
         )

@@ -65,6 +65,7 @@ def train_by_weights(
     *,
     loss: Loss,
     learning_rate: float,
+    response: bool,
     updates: int,
     width: int,
     depth: int,
@@ -90,12 +91,10 @@ def train_by_weights(
             dtype=V0.dtype,
         )
         if isinstance(block, PreActivation):
-            independent = None if rule.response else jax.random.normal(other, (depth, width, width), V0.dtype)
+            independent = None if response else jax.random.normal(other, (depth, width, width), V0.dtype)
             return descend_low_rank(
                 network, rule, beta, x, V0, targets, independent, loss=loss, updates=updates, layers=layers
             )
-        if not rule.response:
-            raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
         return descend(
             network, rule, beta, x, targets, loss=loss, learning_rate=learning_rate, updates=updates, layers=layers
         )
@@ -165,13 +164,9 @@ def descend_low_rank(
             learned = (rule.push * (g @ old_g.T / width) * forces[None, :]) @ old_phi
             return g + slope(h) * (rule.scale * g @ W / width**0.5 + learned), g
 
-        start = h0
-        if rule.train_input:
-            start = start + rule.rate * (inputs_gram * forces[None, :]) @ bottom
+        start = h0 + rule.train_input * rule.rate * (inputs_gram * forces[None, :]) @ bottom
         last, (h, phi) = jax.lax.scan(forward, start, (weights, phis, gs))
-        readout = network.output_weights[0]
-        if rule.train_output:
-            readout = readout + rule.rate * forces @ top
+        readout = network.output_weights[0] + rule.train_output * rule.rate * forces @ top
         f = last @ readout / (rule.richness * width)
         above = jnp.broadcast_to(readout[None], (P, width))
         first, g = jax.lax.scan(backward, above, (backward_weights, phis, gs, h), reverse=True)
@@ -179,8 +174,8 @@ def descend_low_rank(
         new = (
             put(phis, phi, at, 1),
             put(gs, g, at, 1),
-            put(bottom, first, at, 0) if rule.train_input else bottom,
-            put(top, last, at, 0) if rule.train_output else top,
+            put(bottom, first, at, 0),
+            put(top, last, at, 0),
             put(forces, negative_gradient(f), at, 0),
         )
         kernel = beta**2 * jnp.mean(_products(phi, phi) * _products(g, g), axis=0)
@@ -194,8 +189,8 @@ def descend_low_rank(
     start: tuple[Array, ...] = (
         zeros(depth, labels),
         zeros(depth, labels),
-        zeros(labels if rule.train_input else 0),
-        zeros(labels if rule.train_output else 0),
+        zeros(labels),
+        zeros(labels),
         jnp.zeros(labels, dtype),
     )
     _, (f, h, g, ntk) = jax.lax.scan(step, start, jnp.arange(updates + 1))
@@ -265,10 +260,9 @@ def descend(
         first, (change, g, kernel) = jax.lax.scan(backward, above, (weights, h), reverse=True)
         unit = rule.richness * width
         moved = tuple(W + hidden_rate / unit * d for W, d in zip(weights, change, strict=True))
-        if rule.train_input:
-            w_in = w_in + end_rate / unit * jnp.einsum("p,pi,pd->id", force, first, x) / x.shape[1] ** 0.5
-        if rule.train_output:
-            w_out = w_out + end_rate / unit * force @ last
+        change_in = jnp.einsum("p,pi,pd->id", force, first, x) / x.shape[1] ** 0.5
+        w_in = w_in + rule.train_input * end_rate / unit * change_in
+        w_out = w_out + rule.train_output * end_rate / unit * force @ last
         # f moves by (rate/(γ_0 N)²) Σ Δ kernel; its limit is η_0 K Δ/P.
         ntk = hidden_rate * P / (learning_rate * unit**2) * jnp.sum(kernel, axis=0)
         every_h, every_g = jnp.concatenate([h, last[None]])[saved], jnp.concatenate([first[None], g])[saved]

@@ -64,9 +64,9 @@ class Rule(eqx.Module):
         push: b² times what the weights' learning rate adds: β² η_0 γ_0/(L P) per unit of Δ.
         rate: η_0 γ_0/P, the same for the input layer and the readout.
         richness: γ_0.
-        train_input: whether the input layer learns.
-        train_output: whether the readout learns.
-        response: whether the backward pass uses the transposes of the forward matrices.
+        train_input: 1 if the input layer learns, otherwise 0.
+        train_output: 1 if the readout learns, otherwise 0.
+        response: 1 if the backward pass uses the transposes of the forward matrices, 0 if it has its own.
     """
 
     fn: Function = eqx.field(static=True)
@@ -74,9 +74,9 @@ class Rule(eqx.Module):
     push: Float[Array, ""]
     rate: Float[Array, ""]
     richness: Float[Array, ""]
-    train_input: bool = eqx.field(static=True, default=False)
-    train_output: bool = eqx.field(static=True, default=False)
-    response: bool = eqx.field(static=True, default=True)
+    train_input: Float[Array, ""]
+    train_output: Float[Array, ""]
+    response: Float[Array, ""]
 
 
 class March(NamedTuple):
@@ -188,11 +188,10 @@ def images_of(
     fresh: Float[Array, "P particles"],
     frame: Float[Array, "labels particles"],
     images: Float[Array, "labels particles"],
-    response: bool,
+    response: Float[Array, ""],
 ) -> Float[Array, "P particles"]:
     """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is."""
-    if response:
-        fresh = fresh + (_mean(directions, images) - _mean(fresh, frame)) @ frame
+    fresh = fresh + response * (_mean(directions, images) - _mean(fresh, frame)) @ frame
     return jnp.where(jnp.any(directions != 0, axis=1)[:, None], fresh, 0)
 
 
@@ -271,21 +270,17 @@ def march(
 
     def step(s: _State, k: Array) -> tuple[_State, Array]:
         at = k * P
-        h = chi
-        if rule.train_input:
-            h = h + rule.rate * (inputs_gram * s.forces[None, :]) @ s.bottom
+        h = chi + rule.train_input * rule.rate * (inputs_gram * s.forces[None, :]) @ s.bottom
         blocks = (s.e, s.z, s.q, s.zeta, s.on_e, s.on_q)
         last, (h, c, directions, images) = jax.lax.scan(lambda h, b: forward(h, b, s, at), h, blocks)
-        readout = sources.readout
-        if rule.train_output:
-            readout = readout + rule.rate * s.forces @ s.top
+        readout = sources.readout + rule.train_output * rule.rate * s.forces @ s.top
         f = last @ readout / (rule.richness * particles)
         s = s._replace(
             e=put(s.e, directions, at, 1),
             z=put(s.z, images, at, 1),
             on_e=put(s.on_e, c, at, 1),
             h=put(s.h, jnp.concatenate([h, last[None]])[saved], at, 1),
-            top=put(s.top, last, at, 0) if rule.train_output else s.top,
+            top=put(s.top, last, at, 0),
             outputs=put(s.outputs, f, at, 0),
         )
         # The forces of this step act from the next step on.
@@ -301,7 +296,7 @@ def march(
             zeta=put(s.zeta, images, at, 1),
             on_q=put(s.on_q, c, at, 1),
             g=put(s.g, jnp.concatenate([first[None], g])[saved], at, 1),
-            bottom=put(s.bottom, first, at, 0) if rule.train_input else s.bottom,
+            bottom=put(s.bottom, first, at, 0),
             forces=put(s.forces, negative_gradient(f), at, 0),
         )
         return s, jnp.mean(kernel, axis=0)
@@ -318,8 +313,8 @@ def march(
         on_q=zeros(depth, labels, labels),
         h=zeros(len(layers), labels, particles),
         g=zeros(len(layers), labels, particles),
-        top=zeros(labels if rule.train_output else 0, particles),
-        bottom=zeros(labels if rule.train_input else 0, particles),
+        top=zeros(labels, particles),
+        bottom=zeros(labels, particles),
         outputs=zeros(labels),
         forces=zeros(labels),
     )
@@ -327,3 +322,7 @@ def march(
     pairs = jax.vmap(_mean)
     phi = rule.fn(s.h)
     return March(s.outputs, pairs(s.h, s.h), pairs(phi, phi), pairs(s.g, s.g), pairs(s.h, s.g), ntk)
+
+
+march_particles = eqx.filter_jit(march)
+"""`march`, compiled."""

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -148,15 +147,11 @@ def march_units(
 
     def step(s: _State, k: Array) -> tuple[_State, Array]:
         now = k * P
-        h = chi
-        if rule.train_input:
-            h = h + rule.rate * (inputs_gram * s.forces[None, :]) @ s.g[0]
+        h = chi + rule.train_input * rule.rate * (inputs_gram * s.forces[None, :]) @ s.g[0]
         h = drive(lambda i, y: rate_of_h(s, i, y), h)
         index = jnp.arange(places)
         p = jax.lax.map(lambda i: p_of(s, i, at(h, i)), index)
-        readout = first_readout
-        if rule.train_output:
-            readout = readout + rule.rate * s.forces @ s.h[-1]
+        readout = first_readout + rule.train_output * rule.rate * s.forces @ s.h[-1]
         f = h[-1] @ readout / rule.richness
         above = jnp.broadcast_to(readout[None], (P, d))
         g = drive(lambda j, y: rate_of_g(s, depth - j - shift, at(p, depth - j - shift), y), above)[::-1]
@@ -197,6 +192,3 @@ def march_units(
         return jnp.einsum("tad,tbd->tab", u, v)
 
     return March(s.outputs, products(h, h), products(up, up) / units, products(g, g), products(h, g), ntk)
-
-
-solve_units = eqx.filter_jit(march_units)
