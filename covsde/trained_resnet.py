@@ -22,7 +22,7 @@ from covsde.solvers.particles import (
     Sources,
     coarser,
     exact_sources,
-    march_particles,
+    march,
     matched_normals,
 )
 from covsde.solvers.revealed import Trajectory
@@ -62,15 +62,15 @@ class ResNetTraining:
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise TypeError(f"a ResNet has no training option {unknown[0]!r}: it has {', '.join(known)}.")
-        chosen = cls(**options)
-        if finite_number("richness", chosen.richness) <= 0:
-            raise ValueError(f"richness must be positive, got {chosen.richness}: use a small one for lazy training.")
-        if chosen.depth is not None:
-            positive_int("depth", chosen.depth)
-        for name in ("response", "train_input", "train_readout"):
-            if not isinstance(getattr(chosen, name), bool | np.bool_):
-                raise ValueError(f"{name} must be True or False, got {getattr(chosen, name)!r}.")
-        return chosen
+        richness, depth = finite_number("richness", options.get("richness", 1.0)), options.get("depth")
+        if richness <= 0:
+            raise ValueError(f"richness must be positive, got {richness}: use a small one for lazy training.")
+        switches = {name: options.get(name, name == "response") for name in known[2:]}
+        for name, value in switches.items():
+            if not isinstance(value, bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, got {value!r}.")
+        depth = None if depth is None else positive_int("depth", depth)
+        return cls(richness, depth, **{name: bool(value) for name, value in switches.items()})
 
 
 def is_linear(fn: Function) -> bool:
@@ -104,9 +104,59 @@ def one_matrix_rule(
     return _rule(fn, settings, P, dtype, scale, push, rate * settings.richness)
 
 
-_matched_normals = eqx.filter_jit(matched_normals)
-_unit_normals = eqx.filter_jit(unit_normals)
-_march_units = eqx.filter_jit(march_units)
+@eqx.filter_jit
+def _sources(
+    key: PRNGKeyArray, P: int, labels: int, depth: int, particles: int | None, dtype: Any, coarse: bool
+) -> tuple[Sources, ...]:
+    """The noise of this depth; with `coarse`, before it the same noise seen at half the depth."""
+    if particles is None:
+        fine = exact_sources(P, labels, depth, dtype)
+    else:
+        fine = matched_normals(key, P, labels, depth, particles, dtype)
+    return (coarser(fine), fine) if coarse else (fine,)
+
+
+@eqx.filter_jit
+def _march(
+    rule: Rule,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    sources: Sources,
+    square: Float[Array, ""],
+    *,
+    loss: Loss,
+    updates: int,
+    layers: tuple[int, ...],
+) -> KernelTrajectory:
+    marched = march(rule, V0, targets, sources, loss=loss, updates=updates, layers=layers)
+    return _trajectory(marched, square, V0.shape[0])
+
+
+@eqx.filter_jit
+def _march_units(
+    rule: Rule,
+    V0: Float[Array, "P P"],
+    targets: Float[Array, " P"],
+    key: PRNGKeyArray,
+    square: Float[Array, ""],
+    *,
+    loss: Loss,
+    updates: int,
+    depth: int,
+    layers: tuple[int, ...],
+    units: int | None,
+    infinite: bool,
+) -> KernelTrajectory:
+    coordinates = V0.shape[0] + 1
+    normals = exact_units(coordinates, V0.dtype) if units is None else unit_normals(key, coordinates, units, V0.dtype)
+    marched = march_units(
+        rule, V0, targets, normals, loss=loss, updates=updates, depth=depth, layers=layers, infinite=infinite
+    )
+    return _trajectory(marched, square, V0.shape[0])
+
+
+def _trajectory(marched: March, square: Float[Array, ""], P: int) -> KernelTrajectory:
+    return KernelTrajectory(marched.outputs.reshape(-1, P), *marched[1:5], square * marched.ntk)
 
 
 @functools.singledispatch
@@ -132,11 +182,6 @@ def train_block(
     )
 
 
-def _trajectory(marched: March, beta: float, P: int) -> KernelTrajectory:
-    square = jnp.asarray(beta**2, marched.ntk.dtype)
-    return KernelTrajectory(marched.outputs.reshape(-1, P), *marched[1:5], square * marched.ntk)
-
-
 @train_block.register
 def _(
     block: PreActivation,
@@ -157,26 +202,20 @@ def _(
     """At infinite depth, from grids of `steps` and 2 `steps` that see the same noise: their error is of order 1/L."""
     P = V0.shape[0]
 
-    def rule(depth: int, strength: float) -> Rule:
+    def rule_of(depth: int, strength: float) -> Rule:
         return one_matrix_rule(fn, beta, strength, depth, learning_rate, P, settings, V0.dtype)
 
     if settings.depth is None:
         strength = block.limiting_strength()
-        rules: tuple[Rule, ...] = (rule(steps, strength), rule(2 * steps, strength))
+        rules: tuple[Rule, ...] = (rule_of(steps, strength), rule_of(2 * steps, strength))
     else:
-        rules = (rule(steps, block.strength(1, steps)),)
-    shape = (P, P * (updates + 1), steps * len(rules))
-    sources = [
-        exact_sources(*shape, V0.dtype) if paths is None else _matched_normals(key, *shape, paths, V0.dtype),
-    ]
-    if len(rules) == 2:
-        sources.insert(0, coarser(sources[0]))
-
-    def one(rule: Rule, sources: Sources, factor: int) -> KernelTrajectory:
-        at = tuple(factor * layer for layer in layers)
-        return _trajectory(march_particles(rule, V0, targets, sources, loss=loss, updates=updates, layers=at), beta, P)
-
-    found = [one(rule, noise, factor) for rule, noise, factor in zip(rules, sources, (1, 2), strict=False)]
+        rules = (rule_of(steps, block.strength(1, steps)),)
+    square = jnp.asarray(beta**2, V0.dtype)
+    noise = _sources(key, P, P * (updates + 1), steps * len(rules), paths, V0.dtype, len(rules) == 2)
+    found = []
+    for k, (rule_here, sources) in enumerate(zip(rules, noise, strict=True)):
+        at = tuple((k + 1) * layer for layer in layers)
+        found.append(_march(rule_here, V0, targets, sources, square, loss=loss, updates=updates, layers=at))
     return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
 
 
@@ -203,19 +242,19 @@ def _(
     P = V0.shape[0]
     rate = learning_rate * settings.richness
     rule = _rule(fn, settings, P, V0.dtype, beta, rate * beta / P, rate)
-    normals = exact_units(P + 1, V0.dtype) if paths is None else _unit_normals(key, P + 1, paths, V0.dtype)
-    found = _march_units(
+    return _march_units(
         rule,
         V0,
         targets,
-        normals,
+        key,
+        jnp.asarray(beta**2, V0.dtype),
         loss=loss,
         updates=updates,
         depth=steps,
         layers=layers,
+        units=paths,
         infinite=settings.depth is None,
     )
-    return _trajectory(found, beta, P)
 
 
 def train_drawn(

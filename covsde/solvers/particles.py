@@ -322,7 +322,3 @@ def march(
     pairs = jax.vmap(_mean)
     phi = rule.fn(s.h)
     return March(s.outputs, pairs(s.h, s.h), pairs(phi, phi), pairs(s.g, s.g), pairs(s.h, s.g), ntk)
-
-
-march_particles = eqx.filter_jit(march)
-"""`march`, compiled."""
