@@ -8,11 +8,11 @@ parameterisations are one and the same network, and what they differ in is where
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from covsde._check import positive_int
 
-Exponents = tuple[float, float]
+Exponents = tuple[float | int, float | int]
 _KEPT: Exponents = (0.0, 0.0)
 
 
@@ -110,11 +110,10 @@ PARAMETERISATIONS: Mapping[str, Parameterisation] = {
 """Parameterisations by name."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Factors:
-    """A parameterisation at one shape: factors by kind of weights, relative to the base shape.
+class Factors(NamedTuple):
+    """A parameterisation at one shape: factors by kind of weights, relative to the base shape; numbers or JAX scalars.
 
-    Args:
+    Attributes:
         multiplier: of the factors in front of input, hidden and output matrices.
         deviation: of their standard deviations.
         rate: of their learning rates.
@@ -123,12 +122,12 @@ class Factors:
         skip: 1 with skip connections, otherwise 0.
     """
 
-    multiplier: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-    rate: tuple[float, float, float]
-    branch: float
-    shaping: float
-    skip: float
+    multiplier: tuple[Any, Any, Any]
+    deviation: tuple[Any, Any, Any]
+    rate: tuple[Any, Any, Any]
+    branch: Any
+    shaping: Any
+    skip: Any
 
 
 def factors(
