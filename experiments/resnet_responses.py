@@ -53,21 +53,14 @@ def main(argv: list[str] | None = None) -> int:
         ]
         left, right = axes[r]
         for i, name in enumerate(("transposes", "independent backward matrices")):
-            left.plot(
-                depths, theory[i, :, 1], "-", color=COLOURS[i], label=f"limit, {('with', 'without')[i]} responses"
-            )
+            color, kind = COLOURS[i], ("with", "without")[i]
+            left.plot(depths, theory[i, :, 1], "-", color=color, label=f"limit, {kind} responses")
             left.errorbar(
-                depths,
-                networks[i, :, 1],
-                yerr=error[i, :, 1],
-                fmt="o",
-                ms=4,
-                color=COLOURS[i],
-                label=f"networks, {name}",
+                depths, networks[i, :, 1], yerr=error[i, :, 1], fmt="o", ms=4, color=color, label=f"networks, {name}"
             )
-            left.axhline(infinite[i].outputs[1, 0], color=COLOURS[i], ls=":", lw=1)
-            right.plot(theory[i, -1], "-", color=COLOURS[i])
-            right.errorbar(range(UPDATES + 1), networks[i, -1], yerr=error[i, -1], **style)
+            left.axhline(infinite[i].outputs[1, 0], color=color, ls=":", lw=1)
+            right.plot(theory[i, -1], "-", color=color)
+            right.errorbar(range(UPDATES + 1), networks[i, -1], yerr=error[i, -1], fmt="o", ms=4, color=color)
         left.set(xscale="log", xlabel="depth L", ylabel="f after one step", title=title)
         left.set_xticks(depths, [str(L) for L in depths], minor=False)
         left.minorticks_off()
