@@ -66,7 +66,7 @@ def _with(net: ScaledNetwork, weights: Any) -> ScaledNetwork:
 
 def test_the_maximal_update_moves_outputs_and_features_alike_at_any_width() -> None:
     moved: dict[str, list[np.ndarray]] = {"SP": [], "CompleteP": []}
-    for width in (16, 128):
+    for width in (16, 64):
 
         @jax.jit
         @partial(jax.vmap, in_axes=(0, None))
@@ -77,17 +77,17 @@ def test_the_maximal_update_moves_outputs_and_features_alike_at_any_width() -> N
             return jnp.stack([jnp.mean((after(X) - net(X)) ** 2), jnp.mean(move**2)])
 
         for name, found in moved.items():
-            squares = one(jnp.arange(30), factors(name, width, 2, optimiser="adam", **BASE))
+            squares = one(jnp.arange(20), factors(name, width, 2, optimiser="adam", **BASE))
             found.append(np.sqrt(np.mean(squares, axis=0)))
     ratios = {name: large / small for name, (small, large) in moved.items()}
     assert np.all((ratios["CompleteP"] > 0.4) & (ratios["CompleteP"] < 2.0))
-    # Under SP with one learning rate outputs move more and more: here at 8 times the width.
-    assert ratios["SP"][0] > 2.5
+    # Under SP with one learning rate outputs move more and more: here at 4 times the width.
+    assert ratios["SP"][0] > 1.8
 
 
 def test_only_branches_of_order_one_over_the_depth_learn_beyond_their_linearisation() -> None:
     gaps: dict[str, list[float]] = {"√depth-μP": [], "CompleteP": []}
-    for depth in (8, 64):
+    for depth in (8, 32):
 
         @jax.jit
         @partial(jax.vmap, in_axes=(0, None))
@@ -97,8 +97,8 @@ def test_only_branches_of_order_one_over_the_depth_learn_beyond_their_linearisat
             return linearisation_gap(net, after, net.features(X)[depth // 2], depth // 2)
 
         for name, found in gaps.items():
-            found.append(float(np.median(one(jnp.arange(60), factors(name, 16, depth, **BASE)))))
-    exponents = {name: np.log(large / small) / np.log(8) for name, (small, large) in gaps.items()}
+            found.append(float(np.median(one(jnp.arange(40), factors(name, 16, depth, **BASE)))))
+    exponents = {name: np.log(large / small) / np.log(4) for name, (small, large) in gaps.items()}
     assert exponents["√depth-μP"] == pytest.approx(-0.5, abs=0.15)
     assert exponents["CompleteP"] == pytest.approx(0, abs=0.15)
 
