@@ -213,7 +213,7 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
 
 def test_networks_without_weights_have_the_law_of_those_with_weights() -> None:
     settings: dict[str, Any] = {"targets": [1.0, -0.5], "updates": 2, "learning_rate": 1.0, "width": 14, "depth": 2}
-    settings |= {"draws": 2000, "richness": 0.8, "save_at": [0, 0.5, 1]}
+    settings |= {"draws": 1000, "richness": 0.8, "save_at": [0, 0.5, 1]}
     settings |= {"train_input": True, "train_readout": True}
     law, real = (
         cs.train_networks(problems.TANH, PAIR, method=method, key=key, **settings)
@@ -278,19 +278,6 @@ def test_two_matrix_blocks_of_tanh() -> None:
     assert np.all(np.abs(np.diag(run.H[-1]) - stream) < 4 * np.diag(error["H"][-1]) + 3e-3)
     assert np.all(error["outputs"] < 2e-3)
     assert run.ntk[0, 0, 0] == pytest.approx(cs.kernels(res, ONE).ntk[0, 0], rel=5e-3)
-
-
-def test_networks_of_two_matrix_blocks_approach_their_limit() -> None:
-    res = cs.ResNet(jnp.tanh, 1.2, cs.TwoMatrix(3.0))
-    settings: dict[str, Any] = {"targets": [1.0, -0.5], "updates": 2, "learning_rate": 0.6, "richness": 1.5}
-    settings |= {"train_input": True, "train_readout": True}
-    limit = cs.train(res, PAIR, depth=4, paths=8000, **settings)
-    run = cs.train_networks(res, PAIR, width=64, depth=4, draws=64, method="weights", dtype=np.float32, **settings)
-    for k in (1, 2):
-        estimate = run.controlled_mean(lambda r, k=k: r.outputs[k], lambda r: r.outputs[0])
-        # Width 64: a bias of a few per cent.
-        bound = 4 * np.hypot(estimate.standard_error, limit.standard_error["outputs"][k]) + 0.03
-        assert np.all(np.abs(estimate.value - limit.outputs[k]) < bound)
 
 
 # --- results, failures and arguments ------------------------------------------------------------------------------
