@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             for i, response in enumerate((True, False)):
                 more = settings | {"learning_rate": rate, "response": response}
                 theory[i, j] = cs.train(res, [[1.0]], depth=depth, paths=paths, key=args.seed, **more).outputs[:, 0]
-                run = cs.train_networks(res, [[1.0]], width=width, depth=depth, draws=draws, key=args.seed + i, **more)
+                run = cs.train_networks(
+                    res, [[1.0]], width=width, depth=depth, draws=draws, key=args.seed + 2 * depth + i, **more
+                )
                 estimate = run.controlled_mean(lambda r: np.swapaxes(r.outputs, 0, 1)[:, 1:, 0], lambda r: r.outputs[0])
                 networks[i, j, 1:], error[i, j, 1:] = estimate
         infinite = [
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         left.set_xticks(depths, [str(L) for L in depths], minor=False)
         left.minorticks_off()
         right.set(xlabel="updates", ylabel="f", title=f"L = {depths[-1]}", xticks=range(UPDATES + 1))
-        left.legend(frameon=False, fontsize=8)
+        right.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower right")
         for ax in axes[r]:
             ax.grid(alpha=0.25, linewidth=0.6)
         for j, depth in enumerate(depths):

@@ -213,7 +213,7 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
 
 def test_networks_without_weights_have_the_law_of_those_with_weights() -> None:
     settings: dict[str, Any] = {"targets": [1.0, -0.5], "updates": 2, "learning_rate": 1.0, "width": 14, "depth": 2}
-    settings |= {"draws": 1000, "richness": 0.8, "save_at": [0, 0.5, 1]}
+    settings |= {"draws": 800, "richness": 0.8, "save_at": [0, 0.5, 1]}
     settings |= {"train_input": True, "train_readout": True}
     law, real = (
         cs.train_networks(problems.TANH, PAIR, method=method, key=key, **settings)
