@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
                 run = cs.train_networks(
                     res, [[1.0]], width=width, depth=depth, draws=draws, key=args.seed + 2 * depth + i, **more
                 )
-                estimate = run.controlled_mean(lambda r: np.swapaxes(r.outputs, 0, 1)[:, 1:, 0], lambda r: r.outputs[0])
+                estimate = run.controlled_mean(lambda r: r.outputs[1:, :, 0].T, lambda r: r.outputs[0])
                 networks[i, j, 1:], error[i, j, 1:] = estimate
         infinite = [
             cs.train(res, [[1.0]], paths=paths, learning_rate=rate, response=response, key=args.seed, **settings)

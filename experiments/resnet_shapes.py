@@ -1,7 +1,8 @@
 """ResNets of all shapes: distance of trained networks with blocks of two matrices to their limit, over D, M and L.
 
-One input, f after training: fluctuations of order D^{-1/2}, a bias of order D/(M L), and one of order 1/L that is that
-of the limit's own recursion over L blocks. Sources: arXiv 2509.10167, 2603.18168.
+One input, f after training: root mean square distance to the limit, fitted by √((a (D/(M L))^p)² + (b D^{-q})²) in the
+shapes; the theory has p = 1 and q = 1/2. At D = M = ∞ what is left is of order 1/L.
+Sources: arXiv 2509.10167, 2603.18168.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.optimize import least_squares
 
 import covsde as cs
 from covsde._files import atomic_write
@@ -42,12 +44,13 @@ def main(argv: list[str] | None = None) -> int:
             [2, 4, 8, 16, 32],
         )
     )
-    draws, paths = (60, 16_000) if args.quick else (200, 160_000)
+    draws, paths = (100, 16_000) if args.quick else (300, 160_000)
     fine = [2, 4, 8, 16, 32, 64]
     limits = {L: cs.train(resnet(), [[1.0]], depth=L, paths=paths, **SETTINGS).outputs[-1, 0] for L in {*fine, *depths}}
     infinite = cs.train(resnet(), [[1.0]], paths=paths, **SETTINGS).outputs[-1, 0]
     shape = (len(depths), len(hidden), len(widths))
     rms, spread, bias, error = (np.zeros(shape) for _ in range(4))
+    diverged = 0
     for index in np.ndindex(*shape):
         L, M, D = depths[index[0]], hidden[index[1]], widths[index[2]]
         run = cs.train_networks(
@@ -61,9 +64,10 @@ def main(argv: list[str] | None = None) -> int:
             key=args.seed + 7919 * L + 31 * M + D,
             **SETTINGS,
         )
-        f = run.outputs[-1, :, 0]
+        f = run.outputs[-1, run.status == cs.PathStatus.FINE, 0]
+        diverged += run.failures["total"]
         mean, error[index] = run.controlled_mean(lambda r: r.outputs[-1, :, 0], lambda r: r.outputs[0, :, 0])
-        rms[index], spread[index] = np.sqrt(np.nanmean((f - infinite) ** 2)), np.nanstd(f)
+        rms[index], spread[index] = np.sqrt(np.mean((f - infinite) ** 2)), np.std(f)
         bias[index] = mean - limits[L]
 
     figure, axes = plt.subplots(1, 4, figsize=(17, 4.2), layout="constrained")
@@ -80,32 +84,79 @@ def main(argv: list[str] | None = None) -> int:
     axes[1].loglog(widths, spread[-1, -1, 0] * np.sqrt(widths[0] / np.array(widths)), "k:", label="D$^{-1/2}$")
     axes[1].set(xlabel="D", ylabel="deviation of f", title=f"fluctuations, M = {hidden[-1]}: slope {in_width:.2f} in D")
 
-    # Where M L is small against D the bias is that of the branches, D/(M L); elsewhere there is one of order 1/D.
-    ratio = np.array([[[D / (M * L) for D in widths] for M in hidden] for L in depths])
-    seen = (np.abs(bias) > 3 * error) & (ratio < 1.1) & (ratio > 4 / np.array(widths)[None, None, :])
-    for i, D in enumerate(widths):
-        x, y, e = ratio[..., i].ravel(), -bias[..., i].ravel(), error[..., i].ravel()
-        axes[2].errorbar(x, y, yerr=e, fmt="o", ms=4, color=COLOURS[i % 5], label=f"D = {D}")
-    title = "bias against D/(M L)"
-    exponent = float("nan")
-    if seen.sum() >= 3:
-        exponent = slope(list(ratio[seen]), list(bias[seen]))
-        title += f": slope {exponent:.2f}"
-    line = np.geomspace(ratio.min(), 2, 50)
-    axes[2].plot(line, line * 0.1, "k:", label="slope 1")
-    axes[2].set(
-        xscale="log", yscale="log", ylim=(1e-3, 1), xlabel="D/(M L)", ylabel="limit at L minus mean of f", title=title
-    )
+    shapes = np.array([[[(D / (M * L), D) for D in widths] for M in hidden] for L in depths], float)
+    ratio, width = np.moveaxis(shapes, -1, 0)
+
+    def surface(x: np.ndarray, ratio: np.ndarray, width: np.ndarray) -> np.ndarray:
+        return 0.5 * np.log((np.exp(x[0]) * ratio ** x[1]) ** 2 + (np.exp(x[2]) * width ** -x[3]) ** 2)
+
+    fit = least_squares(
+        lambda x: (surface(x, ratio, width) - np.log(rms)).ravel(), [np.log(0.05), 1, 0, 0.5], loss="soft_l1"
+    ).x
+    axes[2].loglog(np.exp(surface(fit, ratio, width)).ravel(), rms.ravel(), "o", ms=4, color=COLOURS[0])
+    ends = np.array([rms.min() * 0.8, rms.max() * 1.2])
+    axes[2].loglog(ends, ends, "k:", label="equal")
+    axes[2].set(xlabel="√((a (D/ML)$^p$)² + (b D$^{-q}$)²)", ylabel="rms error of f")
+    a, p, b, q = np.exp(fit[0]), fit[1], np.exp(fit[2]), fit[3]
+    axes[2].set(title=f"all shapes: a = {a:.3f}, p = {p:.2f}, b = {b:.2f}, q = {q:.2f}")
 
     gaps = [infinite - limits[L] for L in fine]
     in_depth = slope(fine[2:], gaps[2:])
     axes[3].loglog(fine, np.abs(gaps), "o-", color=COLOURS[0], label="|limit at L - limit at ∞|")
     axes[3].loglog(fine, abs(gaps[-1]) * fine[-1] / np.array(fine), "k:", label="1/L")
     axes[3].set(xlabel="L", ylabel="difference of f", title=f"D, M = ∞: slope {in_depth:.2f} in L")
+    for ax, ticks in ((axes[1], widths), (axes[3], fine)):
+        ax.set_xticks(ticks, [str(t) for t in ticks])
+        ax.minorticks_off()
     for ax in axes[1:]:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates, {draws} networks per shape")
+    figure.suptitle(
+        f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates, {draws} networks per shape ({diverged} diverged)"
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(args.out / "resnet_shapes.png") as temporary:
+        figure.savefig(temporary, dpi=150)
+    with atomic_write(args.out / "resnet_shapes.npz") as temporary:
+        np.savez(
+            temporary,
+            widths=widths,
+            hidden=hidden,
+            depths=depths,
+            rms=rms,
+            spread=spread,
+            bias=bias,
+            error=error,
+            gaps=gaps,
+        )
+    print(f"rms error: ({a:.3f} (D/ML)^{p:.2f})² + ({b:.2f} D^-{q:.2f})²; fluctuations: slope {in_width:.2f} in D")
+    print(f"limit at L minus limit at infinite depth: slope {in_depth:.2f} in L")
+    return 0.5 * np.log((np.exp(x[0]) * ratio ** x[1]) ** 2 + (np.exp(x[2]) * width ** -x[3]) ** 2)
+
+    fit = least_squares(
+        lambda x: (surface(x, ratio, width) - np.log(rms)).ravel(), [np.log(0.05), 1, 0, 0.5], loss="soft_l1"
+    ).x
+    axes[2].loglog(np.exp(surface(fit, ratio, width)).ravel(), rms.ravel(), "o", ms=4, color=COLOURS[0])
+    ends = np.array([rms.min() * 0.8, rms.max() * 1.2])
+    axes[2].loglog(ends, ends, "k:", label="equal")
+    axes[2].set(xlabel="√((a (D/ML)$^p$)² + (b D$^{-q}$)²)", ylabel="rms error of f")
+    a, p, b, q = np.exp(fit[0]), fit[1], np.exp(fit[2]), fit[3]
+    axes[2].set(title=f"all shapes: a = {a:.3f}, p = {p:.2f}, b = {b:.2f}, q = {q:.2f}")
+
+    gaps = [infinite - limits[L] for L in fine]
+    in_depth = slope(fine[2:], gaps[2:])
+    axes[3].loglog(fine, np.abs(gaps), "o-", color=COLOURS[0], label="|limit at L - limit at ∞|")
+    axes[3].loglog(fine, abs(gaps[-1]) * fine[-1] / np.array(fine), "k:", label="1/L")
+    axes[3].set(xlabel="L", ylabel="difference of f", title=f"D, M = ∞: slope {in_depth:.2f} in L")
+    for ax, ticks in ((axes[1], widths), (axes[3], fine)):
+        ax.set_xticks(ticks, [str(t) for t in ticks])
+        ax.minorticks_off()
+    for ax in axes[1:]:
+        ax.grid(alpha=0.25, linewidth=0.6)
+        ax.legend(frameon=False, fontsize=8)
+    figure.suptitle(
+        f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates, {draws} networks per shape ({diverged} diverged)"
+    )
     args.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(args.out / "resnet_shapes.png") as temporary:
         figure.savefig(temporary, dpi=150)
