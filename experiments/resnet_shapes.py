@@ -111,9 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     for ax in axes[1:]:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.legend(frameon=False, fontsize=8)
-    figure.suptitle(
-        f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates, {draws} networks per shape ({diverged} diverged)"
-    )
+    what = f"{draws} networks per shape, {diverged} in all diverged"
+    figure.suptitle(f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates; {what}")
     args.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(args.out / "resnet_shapes.png") as temporary:
         figure.savefig(temporary, dpi=150)
@@ -131,50 +130,6 @@ def main(argv: list[str] | None = None) -> int:
         )
     print(f"rms error: ({a:.3f} (D/ML)^{p:.2f})² + ({b:.2f} D^-{q:.2f})²; fluctuations: slope {in_width:.2f} in D")
     print(f"limit at L minus limit at infinite depth: slope {in_depth:.2f} in L")
-    return 0.5 * np.log((np.exp(x[0]) * ratio ** x[1]) ** 2 + (np.exp(x[2]) * width ** -x[3]) ** 2)
-
-    fit = least_squares(
-        lambda x: (surface(x, ratio, width) - np.log(rms)).ravel(), [np.log(0.05), 1, 0, 0.5], loss="soft_l1"
-    ).x
-    axes[2].loglog(np.exp(surface(fit, ratio, width)).ravel(), rms.ravel(), "o", ms=4, color=COLOURS[0])
-    ends = np.array([rms.min() * 0.8, rms.max() * 1.2])
-    axes[2].loglog(ends, ends, "k:", label="equal")
-    axes[2].set(xlabel="√((a (D/ML)$^p$)² + (b D$^{-q}$)²)", ylabel="rms error of f")
-    a, p, b, q = np.exp(fit[0]), fit[1], np.exp(fit[2]), fit[3]
-    axes[2].set(title=f"all shapes: a = {a:.3f}, p = {p:.2f}, b = {b:.2f}, q = {q:.2f}")
-
-    gaps = [infinite - limits[L] for L in fine]
-    in_depth = slope(fine[2:], gaps[2:])
-    axes[3].loglog(fine, np.abs(gaps), "o-", color=COLOURS[0], label="|limit at L - limit at ∞|")
-    axes[3].loglog(fine, abs(gaps[-1]) * fine[-1] / np.array(fine), "k:", label="1/L")
-    axes[3].set(xlabel="L", ylabel="difference of f", title=f"D, M = ∞: slope {in_depth:.2f} in L")
-    for ax, ticks in ((axes[1], widths), (axes[3], fine)):
-        ax.set_xticks(ticks, [str(t) for t in ticks])
-        ax.minorticks_off()
-    for ax in axes[1:]:
-        ax.grid(alpha=0.25, linewidth=0.6)
-        ax.legend(frameon=False, fontsize=8)
-    figure.suptitle(
-        f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates, {draws} networks per shape ({diverged} diverged)"
-    )
-    args.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(args.out / "resnet_shapes.png") as temporary:
-        figure.savefig(temporary, dpi=150)
-    with atomic_write(args.out / "resnet_shapes.npz") as temporary:
-        np.savez(
-            temporary,
-            widths=widths,
-            hidden=hidden,
-            depths=depths,
-            rms=rms,
-            spread=spread,
-            bias=bias,
-            error=error,
-            gaps=gaps,
-        )
-    print(
-        f"Fluctuations: slope {in_width:.2f} in D. Bias: slope {exponent:.2f} in D/(M L). Depth: slope {in_depth:.2f}."
-    )
     return 0
 
 
