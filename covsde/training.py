@@ -36,6 +36,9 @@ class Training(PathRecord):
     A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
     (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
 
+    For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
+    g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
+
     Args:
         tau: layer times ℓ/L, increasing from 0 to 1, (times,).
         targets: y (P,).
@@ -271,7 +274,7 @@ def train_networks(
         V0: Gram matrix of the inputs (P, P); the inputs have as many dimensions as the layers have neurons.
         targets: one number per input, (P,).
         updates: steps of gradient descent on all inputs.
-        learning_rate: η₀; the networks use η₀/n.
+        learning_rate: η₀; the networks use η₀/n, ResNets η₀γ₀²n on the mean over the inputs of the loss.
         width: neurons per layer, n.
         draws: number of independent networks.
         key: int seed or JAX key.
