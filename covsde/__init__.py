@@ -49,6 +49,9 @@ from covsde.output_densities import network_kurtosis as network_kurtosis
 from covsde.output_densities import network_output_density as network_output_density
 from covsde.output_densities import output_atom as output_atom
 from covsde.outputs import OutputLaw as OutputLaw
+from covsde.parameterisations import PARAMETERISATIONS as PARAMETERISATIONS
+from covsde.parameterisations import Parameterisation as Parameterisation
+from covsde.parameterisations import Scaling as Scaling
 from covsde.resnet import ResNet as ResNet
 from covsde.resnet import matching_mlp as matching_mlp
 from covsde.simulate import sample_networks as sample_networks
@@ -63,6 +66,8 @@ from covsde.solvers import WishartStep as WishartStep
 from covsde.solvers.transformer import TransformerStrang as TransformerStrang
 from covsde.status import FailedPathsWarning as FailedPathsWarning
 from covsde.status import PathStatus as PathStatus
+from covsde.trained_kernels import TrainedKernels as TrainedKernels
+from covsde.trained_resnet import ResNetTraining as ResNetTraining
 from covsde.training import Training as Training
 from covsde.training import train as train
 from covsde.training import train_networks as train_networks

@@ -26,6 +26,7 @@ from covsde.solvers import Strang
 from covsde.solvers.coordinates import limit_vectors, network_vectors
 from covsde.solvers.passes import solve_pass, sweep
 from covsde.solvers.revealed import Trajectory, train_revealed
+from covsde.trained_kernels import KernelGrid, KernelTrajectory
 
 # Above this a default is more likely a slip than a wish.
 _MOST_STEPS = 100_000
@@ -98,6 +99,10 @@ class AbstractTrainable(AbstractArchitecture):
     """An architecture that `train` and `train_networks` can train; what else training takes is its own affair."""
 
     @abc.abstractmethod
+    def training_grid(self, labels: int, options: Mapping[str, Any]) -> KernelGrid | None:
+        """None if the limit of training is random; if it is deterministic, how `train_limit` should be run."""
+
+    @abc.abstractmethod
     def training_steps(self, labels: int) -> int:
         """Default number of steps in layer time of `train_limit`, for this many (input, training step) pairs."""
 
@@ -120,7 +125,7 @@ class AbstractTrainable(AbstractArchitecture):
         layers: tuple[int, ...],
         paths: int,
         options: Mapping[str, Any],
-    ) -> Trajectory:
+    ) -> Trajectory | KernelTrajectory:
         """Paths of the limit in `steps` steps of layer time, saved after the given numbers of steps."""
 
     @abc.abstractmethod
@@ -383,6 +388,10 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         return sample_gradients_weights(
             self.activation, V0, key, width=width, depth=depth, draws=draws, layers=layers, batch=batch
         )
+
+    def training_grid(self, labels: int, options: Mapping[str, Any]) -> None:
+        """None: every path is trained on its own."""
+        return
 
     def training_steps(self, labels: int) -> int:
         """Layers of width 1/h: enough for h ≤ 1/100 and for every label to find a direction of its own."""

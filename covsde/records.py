@@ -110,6 +110,35 @@ class PathRecord:
         """Estimate the variance over the fine paths of a statistic; arguments and warnings as for `mean`."""
         return _statistics.variance(self._evaluate(f, "variance"))
 
+    def controlled_mean(self, f: Callable[[Self], Any], control: Callable[[Self], Any]) -> Estimate:
+        """Estimate the mean over the fine paths of a statistic after regressing out noise of known mean zero.
+
+        The outputs f(0) of networks before training are such noise: they are of order width^{-1/2}, have mean zero, and
+        most of what training adds to the spread of later outputs is a multiple of them.
+
+        Args:
+            f: statistic, as for `mean`, with values (paths, ...).
+            control: statistics whose mean is exactly 0, with values (paths,) or (paths, controls).
+
+        Returns:
+            Mean and standard error, of shape (...).
+
+        Raises:
+            ValueError: if there are not more paths than controls + 2.
+        """
+        values = self._evaluate(f, "controlled mean")
+        controls = self._evaluate(control, "controlled mean").reshape(values.shape[0], -1)
+        paths, count = controls.shape
+        if paths <= count + 2:
+            raise ValueError(f"control must hold fewer statistics than there are paths: {count} for {paths} paths.")
+        flat = values.reshape(paths, -1)
+        centred = controls - controls.mean(axis=0)
+        slopes = np.linalg.lstsq(centred, flat - flat.mean(axis=0), rcond=None)[0]
+        rest = flat - controls @ slopes
+        error = rest.std(axis=0, ddof=count + 1) / np.sqrt(paths)
+        shape = values.shape[1:]
+        return Estimate(rest.mean(axis=0).reshape(shape), error.reshape(shape))
+
     def slope(self, y: Callable[[Self], Any], x: Callable[[Self], Any]) -> Estimate:
         """Estimate E[xy]/E[x²], the slope of y on x through the origin, over the fine paths.
 

@@ -1,7 +1,7 @@
 """The depth-scaled ResNet: hyperparameters with two faces, a kernel ODE and a finite network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +12,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import SMOOTH, ShapedReLU
-from covsde.architectures import MLP, AbstractArchitecture
+from covsde.architectures import MLP, AbstractTrainable
 from covsde.blocks import AbstractBlock, PreActivation, TwoMatrix, block_of
 from covsde.limits.moments import PiecewiseLinear, grows_faster_than_linearly, moments_of
 from covsde.limits.resnet import KernelODE
+from covsde.losses import Loss
 from covsde.networks.resnet import ResNetNetwork, sample_grams_law, sample_grams_weights
 from covsde.solvers import RungeKutta
+from covsde.solvers.revealed import Trajectory, recorded
+from covsde.trained_kernels import KernelGrid, KernelTrajectory
+from covsde.trained_resnet import ResNetTraining, is_linear, train_block, train_drawn
 
 _MOST_STEPS = 100_000
 # Where φ grows faster than linearly, a variance above this explodes within a fraction of a layer.
@@ -43,7 +47,7 @@ def _function(activation: Any) -> Callable[[Array], Array]:
     return found
 
 
-class ResNet(AbstractArchitecture):
+class ResNet(AbstractTrainable):
     """A residual network whose branches are scaled so that depth has a limit of its own, at any rate of the width.
 
     Args:
@@ -183,6 +187,93 @@ class ResNet(AbstractArchitecture):
         """Bounded by the neurons of one layer and the saved path."""
         per_draw = (4 * m * self._widest(width) + (depth + 1) * m * m) * itemsize
         return max(16, min(1024, 2**27 // per_draw))
+
+    def training_grid(self, labels: int, options: Mapping[str, Any]) -> KernelGrid:
+        """Particles share one set of kernels; a linear network needs none."""
+        return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation))
+
+    def training_steps(self, labels: int) -> int:
+        """32: at infinite depth the solver doubles it and extrapolates."""
+        return 32
+
+    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
+        """Bounded by the vectors of every block and label; a limit's particles are counted as its width is."""
+        size = 8 * labels * (layers + 1) * itemsize
+        return max(512, 2**29 // size) if width is None else max(1, min(512, 2**28 // (size * width)))
+
+    def train_limit(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        loss: Loss,
+        learning_rate: Float[Array, ""],
+        updates: int,
+        substeps: int,
+        steps: int,
+        layers: tuple[int, ...],
+        paths: int,
+        options: Mapping[str, Any],
+    ) -> KernelTrajectory:
+        """Gradient descent in causal order; `steps` is the depth if that is finite."""
+        trajectory = train_block(
+            self.block,
+            self.activation,
+            float(self.beta),
+            V0,
+            targets,
+            key,
+            ResNetTraining.of(options),
+            loss=loss,
+            learning_rate=learning_rate / substeps,
+            updates=updates * substeps,
+            steps=steps,
+            layers=layers,
+            paths=None if is_linear(self.activation) else paths,
+        )
+        kept, steps_kept = recorded(V0.shape[0], updates, substeps)
+        H, Phi, G, A = (X[:, kept][:, :, kept] for X in (trajectory.H, trajectory.Phi, trajectory.G, trajectory.A))
+        return KernelTrajectory(trajectory.outputs[steps_kept], H, Phi, G, A, trajectory.ntk[steps_kept])
+
+    def train_networks(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        loss: Loss,
+        learning_rate: Float[Array, ""],
+        updates: int,
+        substeps: int,
+        width: int,
+        depth: int,
+        layers: tuple[int, ...],
+        draws: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """In law (width · labels² per block) or by real weights (width² · labels)."""
+        trajectory = train_drawn(
+            self.block,
+            self.activation,
+            float(self.beta),
+            V0,
+            targets,
+            key,
+            ResNetTraining.of(options),
+            method=method,
+            loss=loss,
+            learning_rate=learning_rate / substeps,
+            updates=updates * substeps,
+            width=width,
+            depth=depth,
+            layers=layers,
+            draws=draws,
+        )
+        kept, steps_kept = recorded(V0.shape[0], updates, substeps)
+        Phi, G, A = (X[:, :, kept][:, :, :, kept] for X in (trajectory.Phi, trajectory.G, trajectory.A))
+        return Trajectory(trajectory.outputs[kept], Phi, G, A, trajectory.ntk[steps_kept])
 
 
 def matching_mlp(resnet: ResNet, depth_to_width: float) -> MLP:

@@ -21,9 +21,13 @@ from covsde.losses import Loss, loss_named
 from covsde.records import PathRecord
 from covsde.solvers.revealed import Trajectory
 from covsde.status import PathStatus
+from covsde.trained_kernels import TrainedKernels, collect
 
 # Gradient descent that has come this far from its targets will not come back.
 _DIVERGED = 1e6
+# Where particles share one set of kernels: independent systems, for standard errors, and the fewest in one.
+_SYSTEMS = 8
+_FEWEST_PARTICLES = 512
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -32,6 +36,9 @@ class Training(PathRecord):
 
     A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
     (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
+
+    For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
+    g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
 
     Args:
         tau: layer times ℓ/L, increasing from 0 to 1, (times,).
@@ -150,17 +157,18 @@ def train(
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
     **options: Any,
-) -> Training:
+) -> Training | TrainedKernels:
     """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
 
     Args:
-        architecture: e.g. MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5).
+        architecture: e.g. MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5), or ResNet(jnp.tanh).
         V0: Gram matrix of the inputs (P, P), symmetric positive semidefinite.
         targets: one number per input, (P,).
         updates: steps of gradient descent on all inputs; each is recorded.
         substeps: gradient steps per update, of η₀/substeps each: many approach gradient flow for a time η₀ per update.
-        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices.
-        paths: number of independent paths.
+        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices. For a ResNet the loss is
+            the mean over the inputs, and networks use η₀γ₀²n on it.
+        paths: number of independent paths; for a deterministic limit, of particles or hidden units.
         key: int seed or JAX key; the result depends on it and on `chunk`.
         loss: "squared" (½ Σ (f - y)²), "logistic" (y = ±1), or a JAX function of outputs (P,) and targets (P,).
         steps: steps over unit layer time; the weak error is of first order in 1/steps. Default: 100 per unit of T.
@@ -171,10 +179,12 @@ def train(
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
         options: what the architecture adds; for an MLP output_scale = 1.0, the s in f = s w·h/√n, and train_input,
             train_readout = False, whether the matrices at the two ends move as well (which changes the limit only
-            within its error in the step).
+            within its error in the step); for a ResNet the settings of `ResNetTraining`: richness, depth, response,
+            train_input, train_readout.
 
     Returns:
-        `Training`, with paths whose training diverged counted in `failures`.
+        `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
+        `TrainedKernels`, with outputs (updates + 1, P).
 
     Raises:
         ValueError: for an argument out of range; the message names it.
@@ -187,9 +197,16 @@ def train(
     paths, kind, typed, function = positive_int("paths", paths), resolve_dtype(dtype), typed_key(key), loss_named(loss)
     substeps = positive_int("substeps", substeps)
     labels = y.size * (updates * substeps + 1)
+    shared = architecture.training_grid(labels, options)
+    if shared is not None and shared.depth is not None:
+        if steps is not None:
+            raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
+        steps = shared.depth
     steps = architecture.training_steps(labels) if steps is None else positive_int("steps", steps)
     layers, tau = saved_layers(save_at, steps, 5)
     default = architecture.training_chunk(labels, steps, None, kind.itemsize)
+    if shared is not None:
+        default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", min(paths, default) if chunk is None else chunk)
     settings = run_metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
     settings |= {"solver": "LayerStep", "order": 1}
@@ -197,7 +214,7 @@ def train(
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory:
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
             return architecture.train_limit(
                 jnp.asarray(gram, kind),
                 jnp.asarray(y, kind),
@@ -212,6 +229,23 @@ def train(
                 options=options,
             )
 
+        if shared is not None:
+            ceiling = _DIVERGED * max(1.0, float(np.max(np.abs(y))))
+            settings |= {"deterministic": True, "depth": shared.depth}
+            return collect(
+                dispatch,
+                key=typed,
+                systems=-(-paths // chunk) if shared.sampled else 1,
+                particles=chunk,
+                sampled=shared.sampled,
+                tau=tau,
+                targets=y,
+                loss=function,
+                ceiling=ceiling,
+                progress=progress,
+                checkpoint=checkpoint,
+                metadata=settings,
+            )
         found = run_chunks(
             dispatch,
             lambda trajectory: _finish(trajectory, y, function),
@@ -256,7 +290,7 @@ def train_networks(
         targets: one number per input, (P,).
         updates: steps of gradient descent on all inputs; each is recorded.
         substeps: as for `train`.
-        learning_rate: η₀; the networks use η₀/n.
+        learning_rate: η₀; the networks use η₀/n, ResNets η₀γ₀²n on the mean over the inputs of the loss.
         width: neurons per layer, n.
         draws: number of independent networks.
         key: int seed or JAX key.

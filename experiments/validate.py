@@ -23,6 +23,7 @@ SECTIONS = (
     "gradients",
     "feature_learning",
     "resnet",
+    "trained_resnet",
     "transformer",
 )
 _MARK = re.compile(r"<!-- section (\w+) -->\n")

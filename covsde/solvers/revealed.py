@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._linalg import semidefinite_cholesky
@@ -163,6 +164,12 @@ def _image(fresh: Vector, direction: Vector, frame: Vectors, images: Vectors) ->
 def put(whole: Array, block: Array, start: Array, axis: int) -> Array:
     """`whole` with a block written at `start` along an axis."""
     return jax.lax.dynamic_update_slice_in_dim(whole, block, start, axis=axis)
+
+
+def recorded(P: int, updates: int, substeps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and gradient steps, that are kept when every `substeps`-th step is."""
+    steps = np.arange(updates + 1) * substeps
+    return (steps[:, None] * P + np.arange(P)[None]).ravel(), steps
 
 
 @eqx.filter_jit
@@ -355,11 +362,10 @@ def train_revealed(
         bottom=zeros(labels, size),
     )
     s, ntk = jax.lax.scan(step, start, jnp.arange(updates * substeps + 1))
-    steps = jnp.arange(updates + 1) * substeps
-    recorded = (steps[:, None] * P + jnp.arange(P)[None]).ravel()
-    x, g = s.features[jnp.asarray(layers)][:, recorded], s.saved[:, recorded]
+    kept, steps = recorded(P, updates, substeps)
+    x, g = s.features[jnp.asarray(layers)][:, kept], s.saved[:, kept]
 
     def products(u: Array, v: Array) -> Array:
         return jnp.einsum("tadr,tbdr->trab", u, v)
 
-    return Trajectory(s.outputs[recorded], products(x, x), products(g, g), root * products(x, g), ntk[steps])
+    return Trajectory(s.outputs[kept], products(x, x), products(g, g), root * products(x, g), ntk[steps])

@@ -1,0 +1,330 @@
+"""Trained ResNets: exact values, values of other programs, the law of real networks, and what must hold exactly."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problems_trained_resnet as problems
+import pytest
+from scipy import stats
+
+import covsde as cs
+from covsde.blocks import AbstractBlock
+from covsde.losses import squared
+from covsde.networks.resnet_training import descend, descend_low_rank, learning_rates
+from covsde.solvers.particles import Rule, matched_normals
+
+ONE, PAIR = np.asarray(problems.ONE), np.asarray(problems.PAIR)
+
+
+def solve(problem: problems.TrainingProblem, **more: Any) -> cs.TrainedKernels:
+    outputs = np.asarray(problem.outputs)
+    # Everything about one input is of one shape: it compiles once.
+    settings: dict[str, Any] = {"updates": len(outputs) - 1, "save_at": [0, 0.5, 1]} | dict(problem.settings) | more
+    return cs.train(problem.architecture, problem.V0, targets=problem.targets, **settings)
+
+
+def sampled(problem: problems.TrainingProblem) -> cs.TrainedKernels:
+    return solve(problem, paths=8000, key=3)
+
+
+@pytest.fixture(scope="module")
+def tanh() -> cs.TrainedKernels:
+    return sampled(problems.SAMPLED[0])
+
+
+# --- linear networks: no sampling ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", problems.EXACT, ids=lambda p: p.slug)
+def test_a_linear_network_is_solved_to_all_digits(problem: problems.TrainingProblem) -> None:
+    run = solve(problem)
+    np.testing.assert_allclose(run.outputs[:, 0], problem.outputs, atol=problem.digits, rtol=0)
+    if len(problem.targets) == 2:  # opposite targets, and the network is odd
+        np.testing.assert_allclose(run.outputs[:, 1], -run.outputs[:, 0], atol=1e-9)
+    if problem.stream:
+        np.testing.assert_allclose(np.diag(run.H[-1]), problem.stream, atol=problem.digits, rtol=0)
+    assert np.all(run.standard_error["outputs"] == 0)
+
+
+def test_the_first_step_has_a_closed_form_for_every_scale() -> None:
+    beta, richness, rate, y, H0 = 1.3, 0.6, 0.3, 0.7, 2.0
+    settings: dict[str, Any] = {"targets": [y], "updates": 4, "learning_rate": rate, "richness": richness}
+    res, gram = cs.ResNet("linear", beta), [[H0]]
+    for depth in (16, 32):
+        run = cs.train(res, gram, depth=depth, save_at=[0, 0.5, 1], **settings)
+        assert run.outputs[1, 0] == pytest.approx(problems.first_step_at(depth, rate, y, beta, H0), rel=1e-10)
+    run = cs.train(res, gram, steps=16, save_at=[0, 0.5, 1], **settings)
+    f, square, _ = problems.first_step(rate, y, beta, richness, H0)
+    # Extrapolated: what is left is of order 1/L².
+    assert run.outputs[1, 0] == pytest.approx(f, rel=0.015)
+    assert run.H[-1, 1, 1] == pytest.approx(square, rel=0.05)
+
+
+@pytest.mark.parametrize("rate", problems.INFINITE)
+def test_infinite_depth_is_reached_at_second_order(rate: float) -> None:
+    settings: dict[str, Any] = {"targets": [1.0], "updates": 4, "learning_rate": rate, "save_at": [0, 0.5, 1]}
+    outputs, stream = problems.INFINITE[rate]
+    infinite = cs.train(problems.LINEAR, ONE, steps=16, **settings)
+    shallow, deep = (cs.train(problems.LINEAR, ONE, depth=depth, **settings) for depth in (16, 32))
+    np.testing.assert_allclose(infinite.outputs, 2 * deep.outputs - shallow.outputs, atol=1e-12)
+    before, after = (np.abs(run.outputs[1:3, 0] - outputs[1:3]) for run in (deep, infinite))
+    assert np.all(after < 0.2 * before)
+    np.testing.assert_allclose(infinite.outputs[1:, 0], outputs[1:], atol=0.003 if rate == 0.2 else 0.02)
+    if rate == 0.2:
+        np.testing.assert_allclose(np.diag(infinite.H[-1]), stream, rtol=0.006)
+        slope = 32 * (deep.outputs[1:, 0] - outputs[1:])
+        np.testing.assert_allclose(slope, problems.SLOPE_OF_THE_DEPTH_ERROR, rtol=0.15)
+
+
+def rule(fn: Any = lambda x: x, **changes: float) -> Rule:
+    values = {"scale": 0.5, "push": 0.1, "rate": 0.2, "richness": 1.0}
+    values |= {"train_input": 0.0, "train_output": 0.0, "response": 1.0} | changes
+    return Rule(fn, **{k: jnp.asarray(v) for k, v in values.items()})
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_matched_normals_are_orthonormal_within_groups(groups: int) -> None:
+    particles = 400 if groups == 1 else 160
+    sources = jax.jit(lambda k: matched_normals(k, 1, 3, 16, particles, jnp.dtype(float)))(jax.random.key(0))
+    vectors = np.concatenate([np.asarray(s).reshape(-1, particles) for s in sources])
+    assert len(vectors) == 2 + 2 * 16 * 3
+    gram = vectors @ vectors.T / particles
+    whole = np.eye(len(vectors))
+    if groups == 1:
+        np.testing.assert_allclose(gram, whole, atol=1e-12)
+    else:
+        np.testing.assert_allclose(gram[:2], whole[:2], atol=1e-12)  # with inputs and readout: all of them
+        np.testing.assert_allclose(gram[2:40, 2:40], whole[2:40, 2:40], atol=1e-12)
+        assert np.max(np.abs(gram[2:40, 40:])) > 0.1
+
+
+# --- nonlinear networks: values of other programs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", problems.SAMPLED, ids=lambda p: p.slug)
+def test_outputs_are_those_of_an_independent_program(problem: problems.TrainingProblem) -> None:
+    run = sampled(problem)
+    exact = np.asarray(problem.outputs, float).reshape(run.outputs.shape)
+    theirs = np.broadcast_to(np.asarray(problem.errors, float).reshape(-1, 1), exact.shape)
+    error = np.hypot(run.standard_error["outputs"], theirs)
+    assert np.all(np.abs(run.outputs - exact)[1:] < 3.5 * error[1:])
+    assert np.all(run.standard_error["outputs"][1:] < 0.03)
+
+
+@pytest.mark.parametrize("problem", problems.DECOUPLED, ids=lambda p: p.slug)
+def test_without_responses_outputs_are_those_of_independent_backward_matrices(
+    problem: problems.TrainingProblem,
+) -> None:
+    run = sampled(problem)
+    exact = np.asarray(problem.outputs, float).reshape(run.outputs.shape)
+    error = np.hypot(run.standard_error["outputs"], problem.errors)
+    assert np.all(np.abs(run.outputs - exact)[1:] < 3.5 * error[1:])
+
+
+def test_kernels_have_their_boundary_values(tanh: cs.TrainedKernels) -> None:
+    N = tanh.outputs.size
+    assert tanh.outputs[0] == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(tanh.H[0], np.ones((N, N)), atol=1e-9)  # frozen inputs
+    np.testing.assert_allclose(tanh.G[-1], np.ones((N, N)), atol=1e-9)  # frozen readout
+    np.testing.assert_allclose(tanh.A[-1], np.tile(tanh.outputs, (1, N)), atol=1e-9)  # γ_0 = 1
+    for X in (tanh.H, tanh.Phi, tanh.G):
+        np.testing.assert_allclose(X, np.swapaxes(X, 1, 2), atol=1e-12)
+        assert np.linalg.eigvalsh(X).min() > -1e-9
+    assert np.all(np.diff(tanh.movement()) > 0)
+    assert tanh.movement()[0] == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(tanh.alignment(), 1)
+
+
+def test_kernels_before_training_are_those_of_initialization(tanh: cs.TrainedKernels) -> None:
+    exact = cs.kernels(problems.TANH, ONE, depth=16)
+    error = tanh.standard_error
+    assert tanh.ntk[0, 0, 0] == pytest.approx(exact.ntk[0, 0], abs=4 * error["ntk"][0, 0, 0])
+    assert tanh.H[-1, 0, 0] == pytest.approx(exact.H[-1, 0, 0], abs=4 * error["H"][-1, 0, 0])
+    assert tanh.G[0, 0, 0] == pytest.approx(exact.G[0, 0, 0], abs=4 * error["G"][0, 0, 0])
+    assert error["ntk"][0, 0, 0] < 0.01 * exact.ntk[0, 0]
+
+
+def test_a_small_richness_is_lazy(tanh: cs.TrainedKernels) -> None:
+    run = solve(problems.SAMPLED[0], paths=8000, key=3, richness=1e-3)
+    exact = cs.lazy_training(run.ntk[0], [1.0], range(5), learning_rate=0.3, method="descent").outputs[:, 0]
+    np.testing.assert_allclose(run.outputs, exact, atol=2e-3)
+    np.testing.assert_allclose(run.ntk[-1], run.ntk[0], rtol=5e-3)
+
+
+# --- finite networks ----------------------------------------------------------------------------------------------
+
+BLOCKS = [cs.PreActivation(0.7), cs.PostActivation(), cs.TwoMatrix(1.5)]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["pre", "post", "two"])
+def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock) -> None:
+    n, depth, beta, rate, gamma = 6, 3, 1.3, 0.4, 0.8
+    x = jnp.asarray(np.linalg.cholesky(PAIR) * math.sqrt(2))
+    y = jnp.asarray([1.0, -0.5])
+    network = cs.ResNet(jnp.tanh, beta, block).network(n, depth=depth, key=0, in_size=2, richness=gamma)
+    strength = block.strength(n, depth)
+    settings = rule(
+        jnp.tanh,
+        scale=beta * math.sqrt(strength / depth),
+        push=beta**2 * rate * gamma / (2 * depth),
+        rate=rate * gamma / 2,
+        richness=gamma,
+        train_input=1.0,
+        train_output=1.0,
+    )
+    f = descend(network, settings, beta, x, y, loss=squared, learning_rate=rate, updates=2, layers=(0, depth))[0]
+
+    hidden_rate, end_rate = learning_rates(network, settings, rate, 2)
+    if isinstance(block, cs.TwoMatrix):
+        assert float(hidden_rate) == pytest.approx(rate * gamma**2 * depth * 9 / 2)  # η_0 γ_0² L M / P
+    else:
+        assert float(hidden_rate) == pytest.approx(rate * gamma**2 * n * depth ** (2 * block.exponent - 1) / 2)
+    assert float(end_rate) == pytest.approx(rate * gamma**2 * n / 2)
+
+    @eqx.filter_jit
+    def update(network: Any) -> tuple[Any, jax.Array]:
+        slopes = eqx.filter_grad(lambda net: squared(net(x)[:, 0], y))(network)
+        for weights, r in (
+            (lambda net: net.hidden_weights, hidden_rate),
+            (lambda net: (net.input_weights, net.output_weights), end_rate),
+        ):
+            new = tuple(W - r * d for W, d in zip(weights(network), weights(slopes), strict=True))
+            network = eqx.tree_at(weights, network, new)
+        return network, network(x)[:, 0]
+
+    expected, trained = [network(x)[:, 0]], network
+    for _ in range(2):
+        trained, out = update(trained)
+        expected.append(out)
+    np.testing.assert_allclose(f, np.concatenate(expected), rtol=1e-9)
+    if isinstance(block, cs.PreActivation):
+        arguments: dict[str, Any] = {"loss": squared, "updates": 2, "layers": (0, depth)}
+        full = descend(network, settings, beta, x, y, learning_rate=rate, **arguments)
+        for backward in (None, network.hidden_weights[0]):
+            low = descend_low_rank(network, settings, beta, x, jnp.asarray(PAIR), y, backward, **arguments)
+            for a, b in zip(low, full, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_networks_without_weights_have_the_law_of_those_with_weights() -> None:
+    settings: dict[str, Any] = {"targets": [1.0, -0.5], "updates": 2, "learning_rate": 1.0, "width": 14, "depth": 2}
+    settings |= {"draws": 800, "richness": 0.8, "save_at": [0, 0.5, 1]}
+    settings |= {"train_input": True, "train_readout": True}
+    law, real = (
+        cs.train_networks(problems.TANH, PAIR, method=method, key=key, **settings)
+        for method, key in (("law", 1), ("weights", 2))
+    )
+    statistics = {
+        "f before": lambda r: r.outputs[0, :, 0],
+        "f after": lambda r: r.outputs[2, :, 0],
+        "f joint": lambda r: np.tanh(r.outputs[1, :, 0] * r.outputs[2, :, 1]),
+        "Phi": lambda r: np.log(r.Phi[2, :, 4, 4]),
+        "Phi across updates": lambda r: r.movement()[1],
+        "G": lambda r: np.log(r.G[0, :, 2, 2]),
+        "A": lambda r: r.A[1, :, 4, 0],
+        "ntk": lambda r: np.log(r.ntk[2, :, 0, 1] ** 2),
+    }
+    for name, f in statistics.items():
+        assert stats.ks_2samp(f(law), f(real)).pvalue > 1e-3, name
+
+
+def test_the_noise_of_untrained_outputs_can_be_regressed_out() -> None:
+    run = cs.train_networks(
+        problems.LINEAR,
+        ONE,
+        targets=[1.0],
+        updates=1,
+        learning_rate=0.4,
+        width=24,
+        depth=2,
+        draws=2000,
+        save_at=[0, 1],
+        key=0,
+    )
+    plain = run.mean(lambda r: r.outputs[1, :, 0])
+    better = run.controlled_mean(lambda r: r.outputs[1, :, 0], lambda r: r.outputs[0, :, 0])
+    assert better.standard_error < plain.standard_error
+    assert abs(better.value - plain.value) < 4 * plain.standard_error
+    # One step of a linear network, exactly: E K_2 = (1 + 1/2) (1 + 1/N) + (…)/N², so only a bound of order 1/N.
+    assert abs(better.value - problems.first_step_at(2, 0.4, 1.0, 1.0, 1.0)) < 4 * better.standard_error + 0.06
+    with pytest.raises(ValueError, match="control must hold fewer statistics"):
+        run.controlled_mean(lambda r: r.outputs[1, :, 0], lambda r: np.zeros((2000, 2000)))
+
+
+# --- blocks of two matrices ---------------------------------------------------------------------------------------
+
+
+def test_two_matrix_blocks_at_infinite_width_and_depth() -> None:
+    outputs, stream = problems.TWO_MATRIX_LINEAR
+    res = cs.ResNet("linear", 1.0, "two-matrix")
+    run = cs.train(res, ONE, targets=[1.0], updates=5, learning_rate=0.1, steps=32)
+    np.testing.assert_allclose(run.outputs[:, 0], outputs, atol=5e-5)
+    np.testing.assert_allclose(np.diag(run.H[-1]), stream, atol=5e-5)
+    assert run.ntk[0, 0, 0] == pytest.approx(cs.kernels(res, ONE).ntk[0, 0], rel=1e-9)
+
+
+def test_two_matrix_blocks_of_tanh() -> None:
+    outputs, stream = problems.TWO_MATRIX_TANH
+    res = cs.ResNet(jnp.tanh, 1.0, "two-matrix")
+    run = cs.train(res, ONE, targets=[1.0], updates=5, learning_rate=0.3, depth=24, paths=16000)
+    # Theirs are means over finitely many units too.
+    error = run.standard_error
+    assert np.all(np.abs(run.outputs[:, 0] - outputs) < 4 * error["outputs"][:, 0] + 1e-3)
+    assert np.all(np.abs(np.diag(run.H[-1]) - stream) < 4 * np.diag(error["H"][-1]) + 3e-3)
+    assert np.all(error["outputs"] < 2e-3)
+    assert run.ntk[0, 0, 0] == pytest.approx(cs.kernels(res, ONE).ntk[0, 0], rel=5e-3)
+
+
+# --- results, failures and arguments ------------------------------------------------------------------------------
+
+
+def test_results_are_reproducible_and_survive_a_file(tanh: cs.TrainedKernels, tmp_path: Path) -> None:
+    again = sampled(problems.SAMPLED[0])
+    np.testing.assert_array_equal(again.outputs, tanh.outputs)
+    tanh.save(tmp_path / "run.npz")
+    loaded = cs.TrainedKernels.load(tmp_path / "run.npz")
+    for name in cs.TrainedKernels.arrays:
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(tanh, name))
+    np.testing.assert_array_equal(loaded.standard_error["G"], tanh.standard_error["G"])
+    assert loaded.metadata == tanh.metadata
+    assert loaded.status == cs.PathStatus.FINE
+    assert repr(loaded) == "TrainedKernels(4 updates, 1 inputs, FINE)"
+    assert loaded.label(-1) == 4
+    assert loaded.last_update == 4
+
+
+def test_training_that_diverges_is_marked_from_the_update_where_it_does() -> None:
+    with pytest.warns(cs.FailedPathsWarning, match="Training diverged after update 1"):
+        run = solve(problems.EXACT[0], learning_rate=1e3)
+    assert run.status == cs.PathStatus.EXPLODED
+    assert run.last_update == 1
+    assert np.all(np.isfinite(run.outputs[:2]))
+    assert np.all(np.isnan(run.outputs[2:]))
+    assert np.all(np.isfinite(run.H[:, :2, :2]))
+    assert np.all(np.isnan(run.G[:, 2:]))
+
+
+def test_bad_arguments_are_named() -> None:
+    settings: dict[str, Any] = {"targets": [1.0], "updates": 1}
+    tanh = problems.TANH
+    with pytest.raises(TypeError, match="no training option 'output_scale': it has richness, depth"):
+        cs.train(tanh, ONE, output_scale=1.0, **settings)
+    with pytest.raises(ValueError, match="richness must be positive"):
+        cs.train(tanh, ONE, richness=0.0, **settings)
+    with pytest.raises(ValueError, match="steps has no meaning at a finite depth"):
+        cs.train(tanh, ONE, depth=4, steps=4, **settings)
+    with pytest.raises(ValueError, match="response must be True or False"):
+        cs.train(tanh, ONE, response=0.5, **settings)
+    with pytest.raises(TypeError, match="block=PostActivation has no limit of training"):
+        cs.train(cs.ResNet(jnp.tanh, block="post-activation"), ONE, **settings)
+    with pytest.raises(ValueError, match="method='law' is for PreActivation"):
+        cs.train_networks(cs.ResNet(jnp.tanh, block="two-matrix"), ONE, width=8, depth=2, **settings)
+    with pytest.raises(ValueError, match="width=4 is too small for method='law'"):
+        cs.train_networks(tanh, ONE, width=4, depth=2, **settings)
+    with pytest.raises(ValueError, match="response=False is for"):
+        cs.train(cs.ResNet(jnp.tanh, block="two-matrix"), ONE, response=False, **settings)
