@@ -5,7 +5,6 @@ from covsde.activations import Identity as Identity
 from covsde.activations import LeakyReLU as LeakyReLU
 from covsde.activations import ShapedReLU as ShapedReLU
 from covsde.activations import ShapedSmooth as ShapedSmooth
-from covsde.architectures import MLP as MLP
 from covsde.attention import Attention as Attention
 from covsde.bayes import EffectiveSampleSizeWarning as EffectiveSampleSizeWarning
 from covsde.bayes import FirstOrderPosterior as FirstOrderPosterior
@@ -42,6 +41,7 @@ from covsde.limits.attention_ode import uniform_attention as uniform_attention
 from covsde.logistic import explosion_probability as explosion_probability
 from covsde.logistic import logistic_paths as logistic_paths
 from covsde.logistic import stationary_variance as stationary_variance
+from covsde.mlp import MLP as MLP
 from covsde.output_densities import limit_kurtosis as limit_kurtosis
 from covsde.output_densities import limit_output_density as limit_output_density
 from covsde.output_densities import meijer_output_density as meijer_output_density

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of
 from covsde._statistics import Estimate
-from covsde.architectures import MLP
 from covsde.inputs import check_gram
 from covsde.limits.mlp import drift_of
+from covsde.mlp import MLP
 from covsde.outputs import valid_covariances
 
 _FEW = 100

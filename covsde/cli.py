@@ -24,12 +24,13 @@ from covsde._check import positive_int
 from covsde._files import atomic_write
 from covsde._runs import describe
 from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
-from covsde.architectures import MLP, AbstractArchitecture
+from covsde.architectures import AbstractArchitecture
 from covsde.blocks import BLOCKS
 from covsde.catalogue import EXPERIMENTS
 from covsde.compare import Comparison, compare
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
+from covsde.mlp import MLP
 from covsde.resnet import ResNet
 from covsde.simulate import sample_networks, simulate
 from covsde.status import FailedPathsWarning

@@ -8,7 +8,7 @@ import numpy as np
 
 from covsde._runs import versions
 from covsde.activations import ShapedReLU
-from covsde.architectures import MLP
+from covsde.mlp import MLP
 from covsde.simulate import simulate
 
 _OPTIONAL = {"tqdm": "progress bars", "matplotlib": "figures", "sklearn": "the digits demo"}

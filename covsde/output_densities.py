@@ -20,8 +20,8 @@ from scipy.special import gammaln, loggamma
 
 from covsde._check import finite_number, instance_of, positive_int
 from covsde.activations import AbstractActivation, Identity, LeakyReLU, ShapedReLU
-from covsde.architectures import MLP
 from covsde.limits.unshaped import unshaped
+from covsde.mlp import MLP
 
 
 @functools.singledispatch

@@ -12,11 +12,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._check import finite_number, positive_int, typed_key
 from covsde.activations import SMOOTH, ShapedReLU
-from covsde.architectures import MLP, AbstractTrainable
+from covsde.architectures import AbstractTrainable
 from covsde.blocks import AbstractBlock, PreActivation, TwoMatrix, block_of
 from covsde.limits.moments import PiecewiseLinear, grows_faster_than_linearly, moments_of
 from covsde.limits.resnet import KernelODE
 from covsde.losses import Loss
+from covsde.mlp import MLP
 from covsde.networks.resnet import ResNetNetwork, sample_grams_law, sample_grams_weights
 from covsde.solvers import RungeKutta
 from covsde.solvers.revealed import Trajectory, recorded

@@ -20,8 +20,8 @@ from jaxtyping import PRNGKeyArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
 from covsde._runs import Arrays, describe, run_chunks, saved_layers, time_grid, versions
-from covsde.architectures import MLP
 from covsde.limits.unshaped import SingularSDE, UnshapedReLU, unshaped
+from covsde.mlp import MLP
 from covsde.networks.unshaped import sample_pairs_law
 from covsde.solvers.unshaped import LinearSplitting, run_chain, solve_singular
 from covsde.status import PathStatus

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
 from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
-from covsde.architectures import MLP
 from covsde.inputs import check_gram
 from covsde.limits.velocities import velocities_of
 from covsde.losses import Loss, loss_named
+from covsde.mlp import MLP
 from covsde.networks.velocities import sample_velocities_weights
 from covsde.records import PathRecord
 from covsde.simulate import limit_chunk, to_matrices
