@@ -1,7 +1,8 @@
 """ResNets of all shapes: distance of trained networks with blocks of two matrices to their limit, over D, M and L.
 
 One input, f after training: root mean square distance to the limit, fitted by √((a (D/(M L))^p)² + (b D^{-q})²) in the
-shapes; a published fit of the output error over far more shapes has p = 1 and q = 1/2. At D = M = ∞ what is left is of order 1/L.
+shapes; a published fit of the output error over far more shapes has p = 1 and q = 1/2. At D = M = ∞ what is left is of
+order 1/L.
 Sources: arXiv 2509.10167, 2603.18168.
 """
 
