@@ -1,6 +1,5 @@
 """Parameterisations: tables against the requirements they come from, measured on networks."""
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -85,22 +84,22 @@ def test_features_and_outputs_move_by_order_one_at_any_width_and_depth(name: str
         assert total(1, p.branch) <= -0.5  # stable before training
 
 
-def test_only_branches_of_order_one_over_the_depth_learn_beyond_their_linearisation() -> None:
-    gaps: dict[str, list[float]] = {"√depth-μP": [], "CompleteP": []}
-    for depth in (8, 64):
+def test_the_gap_to_the_linearisation_is_the_product_of_both_changes() -> None:
+    f = factors("CompleteP", 8, 2, **BASE)
+    one, two = (network(f, 8, 2, matrices=k) for k in (1, 2))
+    h = jnp.asarray(np.random.default_rng(1).standard_normal((3, 8)))
 
-        @jax.jit
-        @partial(jax.vmap, in_axes=(0, None))
-        def one(seed: jax.Array, f: Factors, depth: int = depth) -> jax.Array:
-            net = network(f, 16, depth, seed, matrices=2)
-            after = trained(net, f, 0.5, "sgd")
-            return linearisation_gap(net, after, net.features(X)[depth // 2], depth // 2)
+    def moved(net: ScaledNetwork) -> ScaledNetwork:
+        first, hidden, last = net.weights
+        return _with(net, (first, tuple(W + 0.1 * jnp.flip(W) for W in hidden), last))
 
-        for name, found in gaps.items():
-            found.append(float(np.median(one(jnp.arange(60), factors(name, 16, depth, **BASE)))))
-    exponents = {name: np.log(large / small) / np.log(8) for name, (small, large) in gaps.items()}
-    assert exponents["√depth-μP"] == pytest.approx(-0.5, abs=0.15)
-    assert exponents["CompleteP"] == pytest.approx(0, abs=0.15)
+    # One matrix: the block is linear in it.
+    assert float(linearisation_gap(one, moved(one), h, 1)) == pytest.approx(0, abs=1e-12)
+    linear = eqx.tree_at(lambda n: n.shaping, two, jnp.asarray(1e4))  # s tanh(x/s) = x
+    W1, W2 = (np.asarray(W[1]) for W in linear.weights[1])
+    D1, D2 = (0.1 * np.asarray(jnp.flip(W)[1]) for W in linear.weights[1])
+    exact = np.linalg.norm(h @ (D2 @ D1).T) / np.linalg.norm(h @ (D2 @ W1 + W2 @ D1).T)
+    assert float(linearisation_gap(linear, moved(linear), h, 1)) == pytest.approx(exact, rel=1e-6)
 
 
 def test_tables_and_errors() -> None:

@@ -158,10 +158,10 @@ def test_a_small_richness_is_lazy(tanh: cs.TrainedKernels) -> None:
 
 # --- finite networks ----------------------------------------------------------------------------------------------
 
-BLOCKS = [cs.PreActivation(0.7), cs.PostActivation(), cs.TwoMatrix(1.5)]
+BLOCKS = [cs.PreActivation(0.7), cs.TwoMatrix(1.5)]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["pre", "post", "two"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["pre", "two"])
 def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock) -> None:
     n, depth, beta, rate, gamma = 6, 3, 1.3, 0.4, 0.8
     x = jnp.asarray(np.linalg.cholesky(PAIR) * math.sqrt(2))
@@ -213,7 +213,7 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
 
 def test_networks_without_weights_have_the_law_of_those_with_weights() -> None:
     settings: dict[str, Any] = {"targets": [1.0, -0.5], "updates": 2, "learning_rate": 1.0, "width": 14, "depth": 2}
-    settings |= {"draws": 800, "richness": 0.8, "save_at": [0, 0.5, 1]}
+    settings |= {"draws": 500, "richness": 0.8, "save_at": [0, 0.5, 1]}
     settings |= {"train_input": True, "train_readout": True}
     law, real = (
         cs.train_networks(problems.TANH, PAIR, method=method, key=key, **settings)
@@ -231,29 +231,15 @@ def test_networks_without_weights_have_the_law_of_those_with_weights() -> None:
     }
     for name, f in statistics.items():
         assert stats.ks_2samp(f(law), f(real)).pvalue > 1e-3, name
-
-
-def test_the_noise_of_untrained_outputs_can_be_regressed_out() -> None:
-    run = cs.train_networks(
-        problems.LINEAR,
-        ONE,
-        targets=[1.0],
-        updates=1,
-        learning_rate=0.4,
-        width=24,
-        depth=2,
-        draws=2000,
-        save_at=[0, 1],
-        key=0,
+    # Their means agree more closely once the noise of untrained outputs is regressed out.
+    plain, (a, b) = (
+        law.mean(lambda r: r.outputs[1]),
+        (r.controlled_mean(lambda r: r.outputs[1], lambda r: r.outputs[0]) for r in (law, real)),
     )
-    plain = run.mean(lambda r: r.outputs[1, :, 0])
-    better = run.controlled_mean(lambda r: r.outputs[1, :, 0], lambda r: r.outputs[0, :, 0])
-    assert better.standard_error < plain.standard_error
-    assert abs(better.value - plain.value) < 4 * plain.standard_error
-    # One step of a linear network, exactly: E K_2 = (1 + 1/2) (1 + 1/N) + (…)/N², so only a bound of order 1/N.
-    assert abs(better.value - problems.first_step_at(2, 0.4, 1.0, 1.0, 1.0)) < 4 * better.standard_error + 0.06
+    assert np.all(a.standard_error < plain.standard_error)
+    assert np.all(np.abs(a.value - b.value) < 4 * np.hypot(a.standard_error, b.standard_error))
     with pytest.raises(ValueError, match="control must hold fewer statistics"):
-        run.controlled_mean(lambda r: r.outputs[1, :, 0], lambda r: np.zeros((2000, 2000)))
+        law.controlled_mean(lambda r: r.outputs[1], lambda r: np.zeros((r.paths, r.paths)))
 
 
 # --- blocks of two matrices ---------------------------------------------------------------------------------------
