@@ -137,4 +137,19 @@ EXPERIMENTS = (
         "loss against learning rate: networks of several widths at one aspect ratio, and the trained limit",
         "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
     ),
+    Experiment(
+        "resnet_responses",
+        "trained ResNets: what reusing a matrix in the backward pass does, limits and networks, against depth",
+        "arXiv 2310.02244, 2309.16620, 2512.21075",
+    ),
+    Experiment(
+        "resnet_shapes",
+        "ResNets of all shapes: distance of trained networks to their limit over width, hidden width and depth",
+        "arXiv 2509.10167, 2603.18168",
+    ),
+    Experiment(
+        "resnet_transfer",
+        "loss against learning rate over width and depth on digits, for SP, NTK, μP, √depth-μP and CompleteP",
+        "arXiv 2309.16620, 2310.02244, 2505.01618",
+    ),
 )

@@ -3,7 +3,7 @@
 Linear networks with depth d = n/2, readout s w·h/√n and learning rate η₀/n on the hidden matrices; s ∝ n^-p and
 η₀ ∝ n^q. Features move at a rate ∝ s η₀ and outputs at a rate ∝ s² η₀, so that both are of order one at p = q = 0 only.
 Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
-Waterloo, 2025).
+Waterloo, 2025); arXiv 2305.07810 for the depth exponent of μP.
 """
 
 import math

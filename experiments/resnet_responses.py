@@ -5,16 +5,13 @@ of networks whose backward pass has independent matrices. Sources: arXiv 2310.02
 system without responses.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
+import common
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 
 import covsde as cs
-from covsde._files import atomic_write
 
 CASES = {
     "linear, β = 1, η$_0$ = 0.2": (cs.ResNet("linear"), 0.2),
@@ -25,32 +22,28 @@ UPDATES = 4
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path("resnet-responses"), metavar="DIR", help="(default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller networks")
-    args = parser.parse_args(argv)
-    depths = [2, 8, 32] if args.quick else [1, 2, 4, 8, 16, 32, 64]
-    width, draws, paths = (128, 200, 8000) if args.quick else (512, 200, 80_000)
+    """Draw the figure."""
+    asked = common.settings(__file__, __doc__, argv, paths=(8000, 80_000), draws=(200, 200))
+    depths = asked.pick([2, 8, 32], [1, 2, 4, 8, 16, 32, 64])
+    width, draws, paths = asked.pick(128, 512), asked.draws, asked.paths
     settings: dict = {"targets": [1.0], "updates": UPDATES, "save_at": [0, 1]}
     rows, kept = [], {}
-    figure, axes = plt.subplots(2, 2, figsize=(10.5, 7.2), layout="constrained")
-    plt.close(figure)
+    figure, axes = common.panels(2, 2)
+    diverged = 0
     for r, (title, (res, rate)) in enumerate(CASES.items()):
         theory, networks, error = (np.zeros((2, len(depths), UPDATES + 1)) for _ in range(3))
         for j, depth in enumerate(depths):
             for i, response in enumerate((True, False)):
                 more = settings | {"learning_rate": rate, "response": response}
-                theory[i, j] = cs.train(res, [[1.0]], depth=depth, paths=paths, key=args.seed, **more).outputs[:, 0]
+                theory[i, j] = cs.train(res, [[1.0]], depth=depth, paths=paths, key=asked.seed, **more).outputs[:, 0]
                 run = cs.train_networks(
-                    res, [[1.0]], width=width, depth=depth, draws=draws, key=args.seed + 2 * depth + i, **more
+                    res, [[1.0]], width=width, depth=depth, draws=draws, key=asked.seed + 2 * depth + i, **more
                 )
+                diverged += run.failures["total"]
                 estimate = run.controlled_mean(lambda r: r.outputs[1:, :, 0].T, lambda r: r.outputs[0])
                 networks[i, j, 1:], error[i, j, 1:] = estimate
         infinite = [
-            cs.train(res, [[1.0]], paths=paths, learning_rate=rate, response=response, key=args.seed, **settings)
+            cs.train(res, [[1.0]], paths=paths, learning_rate=rate, response=response, key=asked.seed, **settings)
             for response in (True, False)
         ]
         left, right = axes[r]
@@ -68,22 +61,22 @@ def main(argv: list[str] | None = None) -> int:
         left.minorticks_off()
         right.set(xlabel="updates", ylabel="f", title=f"L = {depths[-1]}", xticks=range(UPDATES + 1))
         right.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower right")
-        for ax in axes[r]:
-            ax.grid(alpha=0.25, linewidth=0.6)
         for j, depth in enumerate(depths):
             gap, spread = networks[0, j, 1] - networks[1, j, 1], np.hypot(*error[:, j, 1])
-            rows.append(f"| {title} | {depth} | {gap:.4f} ± {spread:.4f} | {theory[0, j, 1] - theory[1, j, 1]:.4f} |")
-        rows.append(f"| {title} | ∞ | | {infinite[0].outputs[1, 0] - infinite[1].outputs[1, 0]:.4f} |")
+            rows.append([title, str(depth), f"{gap:.4f} ± {spread:.4f}", float(theory[0, j, 1] - theory[1, j, 1])])
+        rows.append([title, "∞", "", float(infinite[0].outputs[1, 0] - infinite[1].outputs[1, 0])])
         kept |= {f"theory{r}": theory, f"networks{r}": networks, f"error{r}": error}
-    figure.suptitle(f"Responses survive infinite depth: {draws} networks of width {width}; dotted: L = ∞")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(args.out / "resnet_responses.png") as temporary:
-        figure.savefig(temporary, dpi=150)
-    with atomic_write(args.out / "resnet_responses.npz") as temporary:
-        np.savez(temporary, depths=depths, **kept)
-    print("\n".join(["| | L | gap of networks | gap of limits |", "|---|---|---|---|", *rows]))
-    print(f"written to {args.out}")
-    return 0
+    figure.suptitle("Responses survive infinite depth")
+    return common.write(
+        asked,
+        figure,
+        {"depths": depths, **kept},
+        caption=f"One input, y = 1, limits of {paths} particles; {draws} networks of width {width}, bars one "
+        f"standard error, f(0) regressed out; dotted: L = ∞. Networks whose training diverged: {diverged}.",
+        columns=("case", "L", "gap of networks", "gap of limits"),
+        rows=rows,
+        parameters={"width": width, "updates": UPDATES, "targets": [1.0]},
+    )
 
 
 if __name__ == "__main__":

@@ -6,17 +6,14 @@ order 1/L.
 Sources: arXiv 2509.10167, 2603.18168.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
+import common
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy.optimize import least_squares
 
 import covsde as cs
-from covsde._files import atomic_write
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 SETTINGS: dict = {"targets": [1.0], "updates": 3, "learning_rate": 0.3, "save_at": [0, 1]}
@@ -31,21 +28,12 @@ def slope(x: list, y: list) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("resnet-shapes"), metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller networks")
-    args = parser.parse_args(argv)
-    widths, hidden, depths = (
-        ([8, 16, 32, 64], [2, 8, 32], [2, 8])
-        if args.quick
-        else (
-            [8, 16, 32, 64, 128, 256],
-            [2, 8, 32, 128, 512],
-            [2, 4, 8, 16, 32],
-        )
-    )
-    draws, paths = (100, 16_000) if args.quick else (300, 160_000)
+    """Draw the figure."""
+    asked = common.settings(__file__, __doc__, argv, paths=(16_000, 160_000), draws=(100, 300))
+    widths = asked.pick([8, 16, 32, 64], [8, 16, 32, 64, 128, 256])
+    hidden = asked.pick([2, 8, 32], [2, 8, 32, 128, 512])
+    depths = asked.pick([2, 8], [2, 4, 8, 16, 32])
+    draws, paths = asked.draws, asked.paths
     fine = [2, 4, 8, 16, 32, 64]
     limits = {L: cs.train(resnet(), [[1.0]], depth=L, paths=paths, **SETTINGS).outputs[-1, 0] for L in {*fine, *depths}}
     infinite = cs.train(resnet(), [[1.0]], paths=paths, **SETTINGS).outputs[-1, 0]
@@ -62,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             draws=draws,
             method="weights",
             dtype=np.float32,
-            key=args.seed + 7919 * L + 31 * M + D,
+            key=asked.seed + 7919 * L + 31 * M + D,
             **SETTINGS,
         )
         f = run.outputs[-1, run.status == cs.PathStatus.FINE, 0]
@@ -71,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         rms[index], spread[index] = np.sqrt(np.mean((f - infinite) ** 2)), np.std(f)
         bias[index] = mean - limits[L]
 
-    figure, axes = plt.subplots(1, 4, figsize=(17, 4.2), layout="constrained")
-    plt.close(figure)
+    figure, axes = common.panels(1, 4)
     picture = axes[0].pcolormesh(np.log10(rms[-1]), cmap="viridis")
     axes[0].set_xticks(np.arange(len(widths)) + 0.5, [str(D) for D in widths])
     axes[0].set_yticks(np.arange(len(hidden)) + 0.5, [str(M) for M in hidden])
@@ -110,28 +97,34 @@ def main(argv: list[str] | None = None) -> int:
         ax.set_xticks(ticks, [str(t) for t in ticks])
         ax.minorticks_off()
     for ax in axes[1:]:
-        ax.grid(alpha=0.25, linewidth=0.6)
         ax.legend(frameon=False, fontsize=8)
-    what = f"{draws} networks per shape, {diverged} in all diverged"
-    figure.suptitle(f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates; {what}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(args.out / "resnet_shapes.png") as temporary:
-        figure.savefig(temporary, dpi=150)
-    with atomic_write(args.out / "resnet_shapes.npz") as temporary:
-        np.savez(
-            temporary,
-            widths=widths,
-            hidden=hidden,
-            depths=depths,
-            rms=rms,
-            spread=spread,
-            bias=bias,
-            error=error,
-            gaps=gaps,
-        )
-    print(f"rms error: ({a:.3f} (D/ML)^{p:.2f})² + ({b:.2f} D^-{q:.2f})²; fluctuations: slope {in_width:.2f} in D")
-    print(f"limit at L minus limit at infinite depth: slope {in_depth:.2f} in L")
-    return 0
+    figure.suptitle(f"tanh blocks of two matrices, f after {SETTINGS['updates']} updates")
+    return common.write(
+        asked,
+        figure,
+        {
+            "widths": widths,
+            "hidden": hidden,
+            "depths": depths,
+            "rms": rms,
+            "spread": spread,
+            "bias": bias,
+            "error": error,
+            "gaps": gaps,
+        },
+        caption=f"One input, y = 1; {draws} networks with real weights per shape, {diverged} in all diverged, "
+        f"left out; limits of {paths} particles.",
+        columns=("what", "fitted", "published"),
+        rows=[
+            ["a", float(a), ""],
+            ["exponent p of D/(ML)", float(p), "1"],
+            ["b", float(b), ""],
+            ["exponent q of 1/D", float(q), "1/2"],
+            ["slope of fluctuations in D", in_width, "-1/2"],
+            ["slope of limit at L minus limit at ∞ in L", in_depth, "-1"],
+        ],
+        parameters={"activation": "tanh", "beta": 1.0, **SETTINGS},
+    )
 
 
 if __name__ == "__main__":

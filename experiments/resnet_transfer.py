@@ -5,25 +5,33 @@ shape; then what CompleteP asks of a parameterisation, measured: size of the str
 step, and how far the change of a block is from its linearisation. Sources: arXiv 2309.16620, 2310.02244, 2505.01618.
 """
 
-import argparse
 import sys
 import time
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
+import common
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from covsde._files import atomic_write
 from covsde.networks.scaled import ScaledNetwork, linearisation_gap, scaled_rates, train_scaled
 from covsde.parameterisations import Factors, factors, table
 
 BASE = {"base_width": 32, "base_depth": 4}
 SHOWN = ("SP", "NTK", "μP", "√depth-μP", "CompleteP")
 COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#000000")
+
+
+class Training(NamedTuple):
+    """How the networks are trained."""
+
+    seed: int
+    seeds: int
+    steps: int
+    batch: int
+    optimiser: str
 
 
 def cross_entropy(f: jax.Array, labels: jax.Array) -> jax.Array:
@@ -36,7 +44,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), labels.astype(np.int32)
 
 
-def losses(width: int, depth: int, rates: np.ndarray, args: argparse.Namespace, names: tuple[str, ...]) -> np.ndarray:
+def losses(width: int, depth: int, rates: np.ndarray, args: Training, names: tuple[str, ...]) -> np.ndarray:
     """Mean loss over the last tenth of training, (names, rates, seeds)."""
     x, labels = digits()
     x, labels = jnp.asarray(x), jnp.asarray(labels)
@@ -84,7 +92,7 @@ def best(rates: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
     return float(np.mean(found)), float(np.std(found))
 
 
-def desiderata(depths: list[int], args: argparse.Namespace) -> list[str]:
+def desiderata(depths: list[int], args: Training) -> list[str]:
     """Exponents in the depth of the three quantities: blocks of two matrices, one small step on a batch of digits."""
     x, labels = digits()
     # In double precision: what is beyond the linearisation is small.
@@ -121,34 +129,24 @@ def desiderata(depths: list[int], args: argparse.Namespace) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path("resnet-transfer"), metavar="DIR", help="(default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--optimiser", choices=("sgd", "adam"), default="adam")
-    parser.add_argument("--quick", action="store_true", help="fewer seeds, rates and steps, smaller networks")
-    args = parser.parse_args(argv)
-    began = time.perf_counter()
-    args.seeds, args.steps, args.batch = (2, 40, 64) if args.quick else (5, 150, 128)
-    widths = [16, 32, 128] if args.quick else [16, 32, 128, 512]
-    depths = [2, 4, 32] if args.quick else [2, 4, 16, 64]
-    lowest, highest = (-3, 9) if args.optimiser == "sgd" else (-11, 1)
-    rates = 2.0 ** np.arange(lowest, highest + 1)
+    """Draw the figure."""
+    asked = common.settings(__file__, __doc__, argv, paths=None, draws=(2, 5))
+    began, quick = time.perf_counter(), asked.quick
+    steps, batch = asked.pick((40, 64), (150, 128))
+    args = Training(asked.seed, asked.draws, steps, batch, "adam")
+    widths = [16, 32, 128] if quick else [16, 32, 128, 512]
+    depths = [2, 4, 32] if quick else [2, 4, 16, 64]
+    rates = 2.0 ** np.arange(-11, 2)
     shapes = {"width": [(n, BASE["base_depth"]) for n in widths], "depth": [(BASE["base_width"], L) for L in depths]}
     found: dict[tuple[int, int], np.ndarray] = {}
     for shape in dict.fromkeys(shapes["width"] + shapes["depth"]):
         found[shape] = losses(*shape, rates, args, SHOWN)
         print(f"width {shape[0]}, depth {shape[1]}: {time.perf_counter() - began:.0f} s", flush=True)
 
-    figure, axes = plt.subplots(
-        2, len(SHOWN), figsize=(3.1 * len(SHOWN), 6), sharey=True, sharex=True, layout="constrained"
-    )
-    plt.close(figure)
-    lines = [f"log₂ of the best learning rate ({args.optimiser}, {args.steps} steps), mean ± deviation over seeds", ""]
+    figure, axes = common.panels(2, len(SHOWN), width=3.1, height=2.8, sharey=True, sharex=True)
+    rows: list[list[str]] = []
     for r, (axis, chosen) in enumerate(shapes.items()):
         sizes = [shape[r] for shape in chosen]
-        lines += [f"| {axis} | " + " | ".join(map(str, sizes)) + " | moves by |", "|---" * (len(sizes) + 2) + "|"]
         for c, name in enumerate(SHOWN):
             ax, optima = axes[r, c], []
             for k, shape in enumerate(chosen):
@@ -161,34 +159,30 @@ def main(argv: list[str] | None = None) -> int:
                 optima.append(best(rates, y))
                 ax.plot(2 ** optima[-1][0], np.nanmin(middle), "v", color=COLOURS[k], ms=9)
             cells = [f"{m:.2f} ± {s:.2f}" for m, s in optima]
-            lines.append(f"| {name} | " + " | ".join(cells) + f" | {optima[-1][0] - optima[0][0]:+.2f} |")
+            moves = f"{optima[-1][0] - optima[0][0]:+.2f}"
+            rows.append([name, f"{axis} {sizes[0]} to {sizes[-1]}", ", ".join(cells), moves])
             ax.set(xscale="log", yscale="log", title=f"{name}: {axis}", ylim=(3e-2, 6))
-            ax.grid(alpha=0.25, linewidth=0.6)
             if r == 1:
                 ax.set(xlabel="learning rate")
             if c == 0:
                 ax.set(ylabel="loss at the end")
             if c == len(SHOWN) - 1:
                 ax.legend(frameon=False, fontsize=8)
-        lines.append("")
     with jax.enable_x64(True):
-        lines += desiderata([4, 8, 16, 32] if args.quick else [4, 8, 16, 32, 64, 128], args)
+        lines = desiderata([4, 8, 16, 32] if quick else [4, 8, 16, 32, 64, 128], args)
     lines += ["", table(args.optimiser)]
-    figure.suptitle(
-        f"Digits, ReLU ResNets, {args.optimiser}: loss after {args.steps} steps; triangles are the best rates, "
-        f"bands the range of {args.seeds} seeds; all coincide at width {BASE['base_width']}, depth {BASE['base_depth']}"
+    print("\n".join(lines) + "\n")
+    figure.suptitle(f"Digits, ReLU ResNets, {args.optimiser}: loss after {args.steps} steps against learning rate")
+    return common.write(
+        asked,
+        figure,
+        {"rates": rates, "names": np.array(SHOWN), **{f"width{n}_depth{L}": v for (n, L), v in found.items()}},
+        caption=f"Triangles: the best rates; bands: range of {args.seeds} seeds; rates at which training diverged are "
+        f"left out. All parameterisations coincide at width {BASE['base_width']}, depth {BASE['base_depth']}.",
+        columns=("parameterisation", "sizes", "log₂ of the best rate, mean ± deviation over seeds", "moves by"),
+        rows=rows,
+        parameters={"optimiser": args.optimiser, "steps": args.steps, "batch": args.batch, "desiderata": lines, **BASE},
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(args.out / "resnet_transfer.png") as temporary:
-        figure.savefig(temporary, dpi=150)
-    with atomic_write(args.out / "resnet_transfer.npz") as temporary:
-        arrays = {f"width{n}_depth{L}": v for (n, L), v in found.items()}
-        np.savez(temporary, rates=rates, names=np.array(SHOWN), **arrays)
-    with atomic_write(args.out / "resnet_transfer.md") as temporary:
-        Path(temporary).write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
-    print(f"{time.perf_counter() - began:.0f} s, written to {args.out}")
-    return 0
 
 
 if __name__ == "__main__":
