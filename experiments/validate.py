@@ -22,6 +22,7 @@ SECTIONS = (
     "outputs",
     "gradients",
     "feature_learning",
+    "many_updates",
     "resnet",
     "trained_resnet",
     "transformer",

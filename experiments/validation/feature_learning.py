@@ -115,60 +115,16 @@ def against_another_program(scale: int) -> list[str]:
     return [*lines, ""]
 
 
-def long_runs(scale: int) -> list[str]:
-    """Whether paths break, and whether the identities of the limit hold, after many updates."""
-    lines = [
-        "### Many updates: broken paths and exact identities",
-        "",
-        f"{2000 // scale} paths, h = 1/100, η₀ = s = 1. The identities are A₁(a, b) = f(a)/s for all labels, and "
-        "A₀(a, b) = A₀((x_a, update of b), b) where a is of a later update than b; the largest violation over all "
-        "paths relative to the largest |A|.",
-        "",
-        "| activation | inputs × updates | broken paths | violation at τ = 1 | at τ = 0 | last f(0): mean / sd |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, activation in (
-        ("identity", cs.Identity()),
-        ("tanh a=1", cs.ShapedSmooth(jnp.tanh)),
-        ("κ₂=.5, κ₃=-1", cs.ShapedSmooth(cubic)),
-    ):
-        for P, updates in ((1, 20), (2, 5)):
-            run = cs.train(
-                cs.MLP(activation, T),
-                V0[:P, :P],
-                targets=Y[:P],
-                updates=updates,
-                steps=50,
-                paths=2000 // scale,
-                save_at=[0, 1],
-                key=7,
-            )
-            flat = np.swapaxes(run.outputs, 1, 2).reshape(-1, run.paths).T
-            scale_of_A = np.nanmax(np.abs(run.A))
-            top = np.nanmax(np.abs(run.A[-1] - flat[:, :, None])) / scale_of_A
-            labels = np.arange(flat.shape[1])
-            later = labels[:, None] // P > labels[None] // P
-            same_input = labels[None] // P * P + labels[:, None] % P
-            bottom = np.abs(run.A[0] - run.A[0][:, same_input, labels[None]])[:, later]
-            last = run.outputs[-1, :, 0]
-            lines.append(
-                f"| {name} | {P} × {updates} | {run.failures['total']} of {run.paths} | {top:.1e} | "
-                f"{np.nanmax(bottom) / scale_of_A:.1e} | {np.nanmean(last):.3f} / {np.nanstd(last):.3f} |"
-            )
-    return [*lines, ""]
-
-
 def section(scale: int) -> list[str]:
     """Markdown lines; scale 1 is the full size, 10 a tenth of the samples."""
     lines = [
         "## Feature learning",
         "",
         *against_another_program(scale),
-        *long_runs(scale),
         "### The limit against networks really trained, at two widths",
         "",
         f"T = {T}, V₀ = [[1, .3], [.3, 1]], y = (1, -1), loss ½Σ(f-y)², η₀ = s = 1, two updates. "
-        f"Limit: {4000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
+        f"Limit: {2000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
         f"Networks: {2000 // scale} with real weights (float32), width 30 and 60, extrapolated. "
         "Labels of A, Φ and G are P·update + input. z compares the two extrapolations, in standard errors. "
         "Values clipped to [-3, 3], because cubic networks have tails.",
@@ -179,7 +135,7 @@ def section(scale: int) -> list[str]:
         settings: dict = {"targets": Y[:P], "updates": 2, "save_at": [0, 0.5, 1]}
         began = time.perf_counter()
         fine, coarse = (
-            statistics(cs.train(mlp, V0[:P, :P], paths=4000 // scale, steps=steps, key=steps, **settings))
+            statistics(cs.train(mlp, V0[:P, :P], paths=2000 // scale, steps=steps, key=steps, **settings))
             for steps in (50, 26)
         )
         middle = time.perf_counter()
