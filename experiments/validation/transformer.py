@@ -145,8 +145,8 @@ def _paths(draws: int, paths: int) -> list[str]:
         "### Path laws: quantiles of networks and of the limit",
         "",
         f"m = 4, V₀ = 0.8 I + 0.2, key size 32, {paths} paths, {draws} networks ({draws // 4} at n = 800). "
-        "Quantiles of log V₁₁ (runaway at +∞), correlations of paths that did not run away; a network counts as runaway "
-        "once tr V > 400.",
+        "Quantiles of log V₁₁ (runaway at +∞), correlations of paths that did not run away; a network counts as "
+        "runaway once tr V > 400.",
         "",
         "| case | face | runaway | mean ρ | sd ρ | 10 % | 50 % | 90 % |",
         "|---|---|---|---|---|---|---|---|",
