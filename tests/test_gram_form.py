@@ -57,14 +57,14 @@ def test_training_in_gram_form_has_the_law_of_the_library() -> None:
         targets=Y,
         updates=updates,
         steps=STEPS,
-        paths=PATHS,
+        paths=4 * PATHS,
         chunk=512,
-        key=1,
+        key=3,
         save_at=[0, 0.5, 1],
     )
     other = gram_form.train(V0, Y, T=T, rate=1.0, updates=updates, steps=STEPS, paths=PATHS, seed=2)
     assert np.all(np.isfinite(other.f))
-    outputs = np.moveaxis(run.outputs, 1, 2).reshape(-1, PATHS)
+    outputs = np.moveaxis(run.outputs, 1, 2).reshape(-1, run.paths)
     ours = statistics(outputs, run.Phi[-1], run.G[0], run.A[1], T * run.ntk[0])
     kernel = T * np.trapezoid(other.Phi[:, :, :P, :P] * other.G[:, :, :P, :P], dx=1 / STEPS, axis=0)
     theirs = statistics(other.f, other.Phi[-1], other.G[0], other.A[STEPS // 2], kernel)
