@@ -5,22 +5,32 @@ activations, is one step h of layer time, exactly in law. Each newly revealed ve
 with a χ distributed length on it, so that a handful of coordinates stand for vectors of any width.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._chi import chi
 from covsde.activations import AbstractActivation, Identity
 from covsde.limits.backward import OddBackward, SmoothBackward, backward_of
 from covsde.solvers.neurons import Neurons
-from covsde.solvers.revealed import AbstractVectors, Lengths, Memory, Normals, Vector, combine, dot, put, split
+from covsde.solvers.revealed import AbstractVectors, Lengths, Memory, Normals, Vector, combine, dot, pad, put, split
 
 
 def _fresh(width: Array, normals: Vector, length: Float[Array, " paths"], revealed: Array, slot: Array) -> Vector:
     """Normals on the basis so far, and the length of everything beyond it on the new direction."""
     new = (jnp.arange(normals.shape[0]) == slot)[:, None]
     return jnp.where(new, length[None, :], normals * revealed[:, None]) / jnp.sqrt(width)
+
+
+def _grow_blocks(vectors: Array, blocks: int, more: int, axis: int = -2) -> Array:
+    """An axis of so many equal blocks, with zeros behind each until it is `more` long."""
+    axis %= vectors.ndim
+    shape = vectors.shape
+    apart = vectors.reshape(*shape[:axis], blocks, shape[axis] // blocks, *shape[axis + 1 :])
+    return pad(apart, more, axis + 1).reshape(*shape[:axis], blocks * more, *shape[axis + 1 :])
 
 
 class RadialCoordinates(AbstractVectors):
@@ -33,17 +43,25 @@ class RadialCoordinates(AbstractVectors):
         """One direction per forward and one per backward label."""
         return 2 * labels
 
+    def grow(self, vectors: Array, labels: int, more: int) -> Array:
+        """Zeros behind the forward and the backward directions."""
+        return _grow_blocks(vectors, 2, more)
+
     def directions(self, labels: int) -> int:
         """As many."""
         return 2 * labels
 
-    def extra(self, labels: int) -> int:
+    def extra(self, labels: int) -> tuple[int, int]:
         """None."""
-        return 0
+        return 0, 0
 
     def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> tuple[()]:
         """None."""
         return ()
+
+    def grow_memory(self, memory: tuple[()], labels: int, more: int) -> tuple[()]:
+        """None."""
+        return memory
 
     def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """Forward labels first, then backward labels."""
@@ -88,7 +106,7 @@ class _Quadratic(NamedTuple):
     z: Array  # z = Σ z_i ζ_i, (labels, labels)
     rho: Array  # frame of the r's
     r: Array  # r = Σ r_k ρ_k
-    gaussians: Array  # (w, g) of every ρ_k, (labels, 1 + labels²)
+    gaussians: Array  # (w, g) of every ρ_k, g row by row: (labels, 1 + labels (labels + 1)/2)
     phi: Array  # frame of the features of B(z, z) on (w, g)
     square: Array  # image of each frame vector of phi
     psi: Array  # frame of the features z ⊗ r of B(z, ·)ᵀ r
@@ -110,19 +128,33 @@ class QuadraticCoordinates(AbstractVectors):
         """Per label an image of the weights and one of the quadratic map, forward and backward."""
         return 4 * labels
 
+    def grow(self, vectors: Array, labels: int, more: int) -> Array:
+        """Zeros behind each of the four kinds of directions."""
+        return _grow_blocks(vectors, 4, more)
+
     def directions(self, labels: int) -> int:
         """As many."""
         return 4 * labels
 
-    def extra(self, labels: int) -> int:
-        """The normals of W, and those of an image."""
-        return labels * labels + labels + 1 + self.size(labels)
+    def extra(self, labels: int) -> tuple[int, int]:
+        """The normals of W and those of an image: of a slice W_·a·, or of a slice W_··b."""
+        return labels * (labels + 1) + self.size(labels), _features(labels) + self.size(labels)
 
     def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> _Quadratic:
         """Nothing is known yet."""
         N, D = labels, self.size(labels)
-        sizes = (D, N, D, N, 1 + N * N, 1 + N * N, D, N * N, D)
+        sizes = (D, N, D, N, _features(N), _features(N), D, N * N, D)
         return _Quadratic(*(jnp.zeros((depth, N, k, paths), dtype) for k in sizes))
+
+    def grow_memory(self, memory: _Quadratic, labels: int, more: int) -> _Quadratic:
+        """Zeros for the labels to come, in every frame and on every axis."""
+        frames = {name: self.grow(getattr(memory, name), labels, more) for name in ("zeta", "rho", "square", "mixed")}
+        rows = {name: pad(getattr(memory, name), more, -2) for name in ("z", "r")}
+        rows |= {name: pad(getattr(memory, name), _features(more), -2) for name in ("gaussians", "phi")}
+        # z ⊗ r: a longer row for every z, and more rows.
+        wider = _grow_blocks(memory.psi, labels, more)
+        memory = _Quadratic(**frames, **rows, psi=pad(wider, more * more, -2))
+        return _Quadratic(*(pad(M, more, -3) for M in memory))
 
     def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """Images of the weights, forward then backward, then those of the quadratic map."""
@@ -160,10 +192,11 @@ class QuadraticCoordinates(AbstractVectors):
         W = jnp.where(exists, W, 0).reshape(N, N, -1)
         diagonal = jnp.where((index < backward)[:, None], normals[N * N : N * N + N], 0)
         row = jnp.where((index == a)[None, :, None], diagonal[:, None, :], jnp.swapaxes(W, 0, 1))
-        gaussians = put(k.gaussians, row, 1 + a * N, 1)
+        # Row a has a + 1 entries; the zeros behind them fall on rows that are not known yet.
+        gaussians = put(k.gaussians, row, 1 + a * (a + 1) // 2, 1)
         # The image of the new feature direction: prescribed on the ρ_k, fresh elsewhere.
-        c, norm, feature = split(k.phi, self._features(coordinates))
-        normals = normals[N * N + N + 1 :]
+        c, norm, feature = split(k.phi, self._squared(coordinates))
+        normals = normals[N * N + N :]
         used = self._directions(N, a + 1, backward, a, backward)
         fresh = _fresh(self.width, normals, lengths[1], used, 2 * N + a)
         image = fresh + combine(dot(gaussians, feature[None]) / root - dot(k.rho, fresh[None]), k.rho)
@@ -194,19 +227,19 @@ class QuadraticCoordinates(AbstractVectors):
         c, norm, direction = split(k.rho, r)
         coordinates = jnp.where((index == b)[:, None], norm[None, :], c)
         exists = jnp.any(direction != 0, axis=0)[None, :]
-        lower = (index[:, None] >= index[None, :]) & (index < forward)[:, None]
-        mask = jnp.concatenate([jnp.ones(1, bool), lower.reshape(-1)])[:, None]
-        g = jnp.where(mask, normals[: 1 + N * N], 0)
+        rows = np.tril_indices(N)[0]
+        mask = jnp.concatenate([jnp.ones(1, bool), jnp.asarray(rows) < forward])[:, None]
+        g = jnp.where(mask, normals[: _features(N)], 0)
         new = g + combine(root * dot(k.square, direction[None]) - dot(k.phi, g[None]), k.phi)
         gaussians = put(k.gaussians, jnp.where(exists, new, 0)[None], b, 0)
         # W as a symmetric matrix for every ρ_k, and the image of the new feature direction.
-        triangle = gaussians[:, 1:].reshape(N, N, N, -1)
+        triangle = _square(gaussians[:, 1:], N)
         eye = jnp.eye(N, dtype=z.dtype)[None, :, :, None]
         off = triangle * (1 - eye)
         W = off + jnp.swapaxes(off, 1, 2) + eye * (2**0.5 * triangle + gaussians[:, 0, None, None, :])
         c, norm, feature = split(k.psi, (k.z[b][:, None, :] * coordinates[None, :, :]).reshape(N * N, -1))
         components = jnp.sum(jnp.swapaxes(feature.reshape(N, N, -1), 0, 1)[:, :, None, :] * W, axis=(0, 1)) / root
-        normals = normals[N * N + N + 1 :]
+        normals = normals[_features(N) :]
         used = self._directions(N, forward, b + 1, forward, b)
         fresh = _fresh(self.width, normals, lengths[1], used, 3 * N + b)
         image = fresh + combine(components - dot(k.zeta, fresh[None]), k.zeta)
@@ -222,12 +255,22 @@ class QuadraticCoordinates(AbstractVectors):
         )
 
     @staticmethod
-    def _features(z: Float[Array, "labels paths"]) -> Float[Array, "features paths"]:
+    def _squared(z: Float[Array, "labels paths"]) -> Float[Array, "features paths"]:
         """B(z, z) on (w, g): |z|², √2 z_i² and, below the diagonal, 2 z_i z_j."""
-        N = z.shape[0]
-        strict = jnp.tril(jnp.full((N, N), 2.0, z.dtype), -1) + 2**0.5 * jnp.eye(N, dtype=z.dtype)
-        products = strict[:, :, None] * z[:, None, :] * z[None, :, :]
-        return jnp.concatenate([jnp.sum(z * z, axis=0, keepdims=True), products.reshape(N * N, -1)])
+        rows = [2 * z[i] * z[:i] for i in range(z.shape[0])]
+        entries = [piece for i, row in enumerate(rows) for piece in (row, 2**0.5 * z[i : i + 1] * z[i : i + 1])]
+        return jnp.concatenate([jnp.sum(z * z, axis=0, keepdims=True), *entries])
+
+
+def _square(rows: Float[Array, "vectors entries paths"], N: int) -> Float[Array, "vectors N N paths"]:
+    """Lower triangles from their rows; slices, because a gather moves one number at a time."""
+    starts = [i * (i + 1) // 2 for i in range(N + 1)]
+    return jnp.stack([pad(rows[:, a:b], N, 1) for a, b in itertools.pairwise(starts)], axis=1)
+
+
+def _features(labels: int) -> int:
+    """How many (w, g) there are for one ρ_k."""
+    return 1 + labels * (labels + 1) // 2
 
 
 def _radial(width: Array, kappa3: Array, kappa2: Array | float, z: Vector) -> Float[Array, "1 paths"]:

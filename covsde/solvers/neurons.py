@@ -25,17 +25,25 @@ class Neurons(AbstractVectors):
         """n."""
         return self.neurons
 
+    def grow(self, vectors: Array, labels: int, more: int) -> Array:
+        """They have all their neurons from the start."""
+        return vectors
+
     def directions(self, labels: int) -> int:
         """One per forward and one per backward label."""
         return 2 * labels
 
-    def extra(self, labels: int) -> int:
+    def extra(self, labels: int) -> tuple[int, int]:
         """None."""
-        return 0
+        return 0, 0
 
     def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> tuple[()]:
         """None."""
         return ()
+
+    def grow_memory(self, memory: tuple[()], labels: int, more: int) -> tuple[()]:
+        """None."""
+        return memory
 
     def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """All of them: the basis is that of the neurons."""

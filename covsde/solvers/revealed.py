@@ -13,6 +13,8 @@ Source: for the algorithm, Y. Lu (2021), Householder dice, for what conditioning
 """
 
 import abc
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,16 +49,24 @@ class AbstractVectors(eqx.Module):
         """Numbers stored per vector."""
 
     @abc.abstractmethod
+    def grow(self, vectors: Array, labels: int, more: int) -> Array:
+        """Vectors (…, size(labels), paths) as vectors (…, size(more), paths)."""
+
+    @abc.abstractmethod
     def directions(self, labels: int) -> int:
         """Independent vectors of a layer that training reveals: the width must exceed it."""
 
     @abc.abstractmethod
-    def extra(self, labels: int) -> int:
-        """Normals the activation needs per label, beyond those of `fresh`."""
+    def extra(self, labels: int) -> tuple[int, int]:
+        """Normals the activation needs per forward and per backward label, beyond those of `fresh`."""
 
     @abc.abstractmethod
     def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> Memory:
         """The empty memory of every layer, arrays with the layers first and the paths last."""
+
+    @abc.abstractmethod
+    def grow_memory(self, memory: Memory, labels: int, more: int) -> Memory:
+        """The memory of every layer with room for more labels."""
 
     @abc.abstractmethod
     def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
@@ -132,6 +142,10 @@ class _State(NamedTuple):
     bottom: Array  # gradients in the inputs, (labels, size, paths)
 
 
+# Arrays (…, labels, size, paths).
+_PER_LABEL = ("e", "m", "h", "v", "gradients", "features", "saved", "bottom")
+
+
 def dot(u: Array, v: Array) -> Array:
     """Inner products over the size axis; leading axes are labels."""
     return jnp.sum(u * v, axis=-2)
@@ -161,9 +175,26 @@ def _image(fresh: Vector, direction: Vector, frame: Vectors, images: Vectors) ->
     return jnp.where(exists[None, :], fresh + combine(known, frame), 0)
 
 
+def pad(whole: Array, more: int, axis: int) -> Array:
+    """`whole` with zeros behind it along an axis, `more` long."""
+    widths = [(0, 0)] * whole.ndim
+    widths[axis] = (0, more - whole.shape[axis])
+    return jnp.pad(whole, widths)
+
+
 def put(whole: Array, block: Array, start: Array, axis: int) -> Array:
     """`whole` with a block written at `start` along an axis."""
     return jax.lax.dynamic_update_slice_in_dim(whole, block, start, axis=axis)
+
+
+def stages(steps: int) -> list[tuple[int, int]]:
+    """Gradient steps [start, stop) during which arrays keep their size: the room is for the labels of `stop` steps.
+
+    What is not revealed is zero, and costs as much as what is: half as much room for the first half of training saves
+    almost half of all work, and more stages less than their compilation costs.
+    """
+    cuts = sorted({0, (steps + 1) // 2, steps})
+    return list(itertools.pairwise(cuts))
 
 
 def recorded(P: int, updates: int, substeps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -216,87 +247,94 @@ def train_revealed(
         Outputs and order parameters at the recorded steps; labels = P (updates + 1).
     """
     P, dtype = V0.shape[0], V0.dtype
-    labels = P * (updates * substeps + 1)
-    size = space.size(labels)
     n = space.width
     root = jnp.sqrt(n)
     rate = learning_rate / substeps * output_scale / (n * root)
-    extra = space.extra(labels)
     L, _ = semidefinite_cholesky(V0[None])
-    first_inputs = jnp.broadcast_to(jnp.pad(L[0], ((0, 0), (0, size - P)))[:, :, None], (P, size, paths))
     negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
 
-    def drawn_lengths(key: PRNGKeyArray, known: Callable[[int], Array]) -> Float[Array, "depth P lengths paths"]:
-        keys = jax.random.split(key, P)
-        return jnp.stack([space.lengths(keys[p], jnp.sum(known(p)), depth, paths) for p in range(P)], axis=1)
+    def drawn(
+        key: PRNGKeyArray, count: int, known: Callable[[int], Array]
+    ) -> tuple[Float[Array, "depth P normals paths"], Float[Array, "depth P lengths paths"]]:
+        normal_key, length_key = jax.random.split(key)
+        normals = jax.random.normal(normal_key, (depth, P, count, paths), dtype)
+        keys = jax.random.split(length_key, P)
+        lengths = [space.lengths(keys[p], jnp.sum(known(p)), depth, paths) for p in range(P)]
+        return normals, jnp.stack(lengths, axis=1)
 
-    def trained_inputs(s: _State) -> Vectors:
+    def trained_inputs(s: _State, labels: int) -> Vectors:
+        first = jnp.pad(L[0], ((0, 0), (0, space.size(labels) - P)))[:, :, None]
+        first = jnp.broadcast_to(first, (*first.shape[:2], paths))
         if not train_input:
-            return first_inputs
+            return first
         # Which input a label is of: forces of labels not revealed yet are 0.
         overlap = jnp.tile(V0, (1, labels // P))
-        return first_inputs + rate * jnp.einsum("ac,cr,cdr->adr", overlap, s.forces, s.bottom)
+        return first + rate * jnp.einsum("ac,cr,cdr->adr", overlap, s.forces, s.bottom)
 
     def trained_readout(s: _State) -> Vector:
         return s.readout + rate * combine(s.forces, s.features[-1]) if train_readout else s.readout
 
-    def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray) -> tuple[Any, ...]:
-        normal_key, length_key = jax.random.split(key)
-        normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
-        lengths = drawn_lengths(length_key, lambda p: space.revealed(labels, k * P + p, k * P))
+    def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray, labels: int) -> tuple[Any, ...]:
+        size, extra = space.size(labels), space.extra(labels)[0]
+        normals, lengths = drawn(key, size + extra, lambda p: space.revealed(labels, k * P + p, k * P))
 
         def layer(x: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
             e, m, h, v, gradients, features, memory, normals, lengths = inputs
-            kept: list[tuple[Vector, ...]] = []
-            for p in range(P):
+
+            def reveal(carry: tuple[Any, ...], new: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+                (e, m, memory), (p, x, normals, lengths) = carry, new
                 a = k * P + p
-                c, norm, direction = split(e, x[p])
-                fresh = space.fresh(normals[p, :size], lengths[p], space.revealed(labels, a, k * P), a)
+                c, norm, direction = split(e, x)
+                fresh = space.fresh(normals[:size], lengths, space.revealed(labels, a, k * P), a)
                 image = _image(fresh, direction, h, v)
-                push = s.forces * dot(features, x[p][None])
+                push = s.forces * dot(features, x[None])
                 z = combine(c, m) + norm[None, :] * image + rate * combine(push, gradients)
+                above, memory = space.activate(memory, z, a, k * P, normals[size:], lengths)
                 e, m = put(e, direction[None], a, 0), put(m, image[None], a, 0)
-                x_new, memory = space.activate(memory, z, a, k * P, normals[p, size:], lengths[p])
-                kept.append((direction, image, z, x_new))
-            directions, images, z, x = (jnp.stack(column) for column in zip(*kept, strict=True))
-            return x, (directions, images, z, x, memory)
+                return (e, m, memory), (direction, image, z, above)
+
+            (_, _, memory), kept = jax.lax.scan(reveal, (e, m, memory), (jnp.arange(P), x, normals, lengths))
+            return kept[-1], (*kept, memory)
 
         xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, lengths)
         return tuple(sweep(layer, inputs, xs, downward=False))
 
     def backward_pass(
-        s: _State, inputs: Vectors, z: Array, readout: Vector, k: Array, key: PRNGKeyArray
+        s: _State, inputs: Vectors, z: Array, readout: Vector, k: Array, key: PRNGKeyArray, labels: int
     ) -> tuple[Any, ...]:
-        normal_key, length_key, top_key, top_length_key = jax.random.split(key, 4)
-        normals = jax.random.normal(normal_key, (depth, P, size + extra, paths), dtype)
-        lengths = drawn_lengths(length_key, lambda p: space.revealed(labels, (k + 1) * P, k * P + p))
+        size, extra, known = space.size(labels), space.extra(labels)[1], (k + 1) * P
+        key, top_key, top_length_key = jax.random.split(key, 3)
+        normals, lengths = drawn(key, size + extra, lambda p: space.revealed(labels, known, k * P + p))
 
         def layer(g: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
             e, m, h, v, gradients, features, memory, z_below, normals, lengths = inputs
-            kept: list[tuple[Vector, ...]] = []
-            for p in range(P):
+
+            def reveal(carry: tuple[Any, ...], new: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+                (h, v, memory), (p, g, z, normals, lengths) = carry, new
                 b = k * P + p
-                c, norm, direction = split(h, g[p])
-                fresh = space.fresh(normals[p, :size], lengths[p], space.revealed(labels, (k + 1) * P, b), labels + b)
+                c, norm, direction = split(h, g)
+                fresh = space.fresh(normals[:size], lengths, space.revealed(labels, known, b), labels + b)
                 image = _image(fresh, direction, e, m)
-                push = s.forces * dot(gradients, g[p][None])
+                push = s.forces * dot(gradients, g[None])
                 r = combine(c, v) + norm[None, :] * image + rate * combine(push, features)
+                below, memory = space.pull_back(memory, z, r, b, known, normals[size:], lengths)
                 h, v = put(h, direction[None], b, 0), put(v, image[None], b, 0)
-                below, memory = space.pull_back(memory, z_below[p], r, b, (k + 1) * P, normals[p, size:], lengths[p])
-                kept.append((direction, image, r, below))
-            directions, images, r, g_below = (jnp.stack(column) for column in zip(*kept, strict=True))
+                return (h, v, memory), (direction, image, r, below)
+
+            (_, _, memory), kept = jax.lax.scan(reveal, (h, v, memory), (jnp.arange(P), g, z_below, normals, lengths))
+            directions, images, r, below = kept
             x = jax.lax.dynamic_slice_in_dim(features, k * P, P)
             kernel = dot(x[:, None], x[None, :]) * dot(g[:, None], g[None, :])
-            return g_below, (directions, images, r, g, kernel, memory)
+            return below, (directions, images, r, g, kernel, memory)
 
         top_memory = jax.tree.map(lambda M: M[-1], s.memory)
         top = []
         top_normals = jax.random.normal(top_key, (P, extra, paths), dtype)
         for p in range(P):
-            used = jnp.sum(space.revealed(labels, (k + 1) * P, k * P + p))
+            used = jnp.sum(space.revealed(labels, known, k * P + p))
             top_lengths = space.lengths(jax.random.fold_in(top_length_key, p), used, 1, paths)[0]
             below, top_memory = space.pull_back(
-                top_memory, z[-1, p], readout, k * P + p, (k + 1) * P, top_normals[p], top_lengths
+                top_memory, z[-1, p], readout, k * P + p, known, top_normals[p], top_lengths
             )
             top.append(below)
         # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
@@ -308,20 +346,12 @@ def train_revealed(
         return (*rest, memory)
 
     readout_key, length_key, training_key = jax.random.split(key, 3)
-    # The inputs and their features at the top are there before it.
-    known = space.revealed(labels, P, 0)
-    readout = space.fresh(
-        jax.random.normal(readout_key, (size, paths), dtype),
-        space.lengths(length_key, jnp.sum(known), 1, paths)[0],
-        known,
-        jnp.asarray(labels),
-    )
 
-    def step(s: _State, k: Array) -> tuple[_State, Array]:
+    def step(labels: int, s: _State, k: Array) -> tuple[_State, Array]:
         up, down = jax.random.split(jax.random.fold_in(training_key, k))
         at = k * P
-        inputs, readout = trained_inputs(s), trained_readout(s)
-        directions, images, z, x, memory = forward_pass(s, inputs, k, up)
+        inputs, readout = trained_inputs(s, labels), trained_readout(s)
+        directions, images, z, x, memory = forward_pass(s, inputs, k, up, labels)
         f = output_scale * root * dot(x[-1], readout[None])
         s = s._replace(
             e=put(s.e, directions, at, 1),
@@ -331,7 +361,7 @@ def train_revealed(
             memory=memory,
         )
         # The forces of this step act from the next step on.
-        directions, images, r, g, kernel, memory = backward_pass(s, inputs, z, readout, k, down)
+        directions, images, r, g, kernel, memory = backward_pass(s, inputs, z, readout, k, down, labels)
         above = jnp.broadcast_to(readout[None, None], (1, *r.shape[1:]))
         s = s._replace(
             h=put(s.h, directions, at, 1),
@@ -347,25 +377,52 @@ def train_revealed(
     def zeros(*shape: int) -> Array:
         return jnp.zeros((*shape, paths), dtype)
 
-    start = _State(
-        e=zeros(depth, labels, size),
-        m=zeros(depth, labels, size),
-        h=zeros(depth, labels, size),
-        v=zeros(depth, labels, size),
-        gradients=zeros(depth, labels, size),
-        features=zeros(depth + 1, labels, size),
-        saved=zeros(len(layers), labels, size),
-        outputs=zeros(labels),
-        forces=zeros(labels),
-        readout=readout,
-        memory=space.memory(labels, depth, paths, dtype),
-        bottom=zeros(labels, size),
-    )
-    s, ntk = jax.lax.scan(step, start, jnp.arange(updates * substeps + 1))
+    def begin(labels: int) -> _State:
+        size = space.size(labels)
+        # The inputs and their features at the top are there before the readout.
+        known = space.revealed(labels, P, 0)
+        readout = space.fresh(
+            jax.random.normal(readout_key, (size, paths), dtype),
+            space.lengths(length_key, jnp.sum(known), 1, paths)[0],
+            known,
+            jnp.asarray(labels),
+        )
+        return _State(
+            e=zeros(depth, labels, size),
+            m=zeros(depth, labels, size),
+            h=zeros(depth, labels, size),
+            v=zeros(depth, labels, size),
+            gradients=zeros(depth, labels, size),
+            features=zeros(depth + 1, labels, size),
+            saved=zeros(len(layers), labels, size),
+            outputs=zeros(labels),
+            forces=zeros(labels),
+            readout=readout,
+            memory=space.memory(labels, depth, paths, dtype),
+            bottom=zeros(labels, size),
+        )
+
+    def grow(s: _State, labels: int, more: int) -> _State:
+        wider = jax.tree.map(lambda u: space.grow(u, labels, more), s._replace(outputs=(), forces=(), memory=()))
+        longer = {name: pad(getattr(wider, name), more, -3) for name in _PER_LABEL}
+        return wider._replace(
+            **longer,
+            outputs=pad(s.outputs, more, 0),
+            forces=pad(s.forces, more, 0),
+            memory=space.grow_memory(s.memory, labels, more),
+        )
+
+    s, labels, kernels = None, 0, []
+    for first, last in stages(updates * substeps + 1):
+        s, labels = begin(P * last) if s is None else grow(s, labels, P * last), P * last
+        s, ntk = jax.lax.scan(functools.partial(step, labels), s, jnp.arange(first, last))
+        kernels.append(ntk)
+    assert s is not None
     kept, steps = recorded(P, updates, substeps)
     x, g = s.features[jnp.asarray(layers)][:, kept], s.saved[:, kept]
 
     def products(u: Array, v: Array) -> Array:
         return jnp.einsum("tadr,tbdr->trab", u, v)
 
-    return Trajectory(s.outputs[kept], products(x, x), products(g, g), root * products(x, g), ntk[steps])
+    ntk = jnp.concatenate(kernels)[steps]
+    return Trajectory(s.outputs[kept], products(x, x), products(g, g), root * products(x, g), ntk)
