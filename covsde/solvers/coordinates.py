@@ -68,9 +68,9 @@ class RadialCoordinates(AbstractVectors):
         label = jnp.arange(labels)
         return jnp.concatenate([label < forward, label < backward]).astype(self.width.dtype)
 
-    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+    def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
         """That of the image of the weights."""
-        return chi(key, jnp.broadcast_to(self.width - used, (layers, 1, paths)))
+        return chi(key, jnp.broadcast_to((self.width - used)[:, None, None], (layers, used.size, 1, paths)))
 
     def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """With a χ distributed part on the new direction."""
@@ -167,10 +167,10 @@ class QuadraticCoordinates(AbstractVectors):
         used = [label < forward, label < backward, label < squares, label < mixed]
         return jnp.concatenate(used).astype(self.width.dtype)
 
-    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+    def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
         """That of the image of the weights and, one direction later, that of the quadratic map."""
-        freedom = self.width - used - jnp.arange(2, dtype=self.width.dtype)
-        return chi(key, jnp.broadcast_to(freedom[:, None], (layers, 2, paths)))
+        freedom = self.width - used[:, None] - jnp.arange(2, dtype=self.width.dtype)[None, :]
+        return chi(key, jnp.broadcast_to(freedom[:, :, None], (layers, used.size, 2, paths)))
 
     def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """With a χ distributed part on the new direction."""

@@ -49,9 +49,9 @@ class Neurons(AbstractVectors):
         """All of them: the basis is that of the neurons."""
         return jnp.ones(self.neurons, self.width.dtype)
 
-    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
+    def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
         """None: every neuron has its normal."""
-        return jnp.zeros((layers, 0, paths), self.width.dtype)
+        return jnp.zeros((layers, used.size, 0, paths), self.width.dtype)
 
     def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
         """n independent normals of variance 1/n."""

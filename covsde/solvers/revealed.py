@@ -73,8 +73,11 @@ class AbstractVectors(eqx.Module):
         """1 for the basis directions in use after this many forward and backward labels, 0 for others."""
 
     @abc.abstractmethod
-    def lengths(self, key: PRNGKeyArray, used: Array, layers: int, paths: int) -> Lengths:
-        """Lengths of new vectors beyond `used` known directions: one for `fresh`, maybe more of its own."""
+    def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
+        """Lengths of new vectors beyond `used` known directions: one for `fresh`, maybe more of its own.
+
+        Their shape is (layers, P, lengths, paths).
+        """
 
     @abc.abstractmethod
     def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
@@ -254,13 +257,12 @@ def train_revealed(
     negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
 
     def drawn(
-        key: PRNGKeyArray, count: int, known: Callable[[int], Array]
-    ) -> tuple[Float[Array, "depth P normals paths"], Float[Array, "depth P lengths paths"]]:
+        key: PRNGKeyArray, layers: int, normals: int, revealed: Callable[[Array], Array]
+    ) -> tuple[Float[Array, "layers P normals paths"], Float[Array, "layers P lengths paths"]]:
         normal_key, length_key = jax.random.split(key)
-        normals = jax.random.normal(normal_key, (depth, P, count, paths), dtype)
-        keys = jax.random.split(length_key, P)
-        lengths = [space.lengths(keys[p], jnp.sum(known(p)), depth, paths) for p in range(P)]
-        return normals, jnp.stack(lengths, axis=1)
+        used = jnp.sum(jax.vmap(revealed)(jnp.arange(P)), axis=1)
+        lengths = space.lengths(length_key, used, layers, paths)
+        return jax.random.normal(normal_key, (layers, P, normals, paths), dtype), lengths
 
     def trained_inputs(s: _State, labels: int) -> Vectors:
         first = jnp.pad(L[0], ((0, 0), (0, space.size(labels) - P)))[:, :, None]
@@ -276,7 +278,7 @@ def train_revealed(
 
     def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray, labels: int) -> tuple[Any, ...]:
         size, extra = space.size(labels), space.extra(labels)[0]
-        normals, lengths = drawn(key, size + extra, lambda p: space.revealed(labels, k * P + p, k * P))
+        normals, lengths = drawn(key, depth, size + extra, lambda p: space.revealed(labels, k * P + p, k * P))
 
         def layer(x: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
             e, m, h, v, gradients, features, memory, normals, lengths = inputs
@@ -303,8 +305,7 @@ def train_revealed(
         s: _State, inputs: Vectors, z: Array, readout: Vector, k: Array, key: PRNGKeyArray, labels: int
     ) -> tuple[Any, ...]:
         size, extra, known = space.size(labels), space.extra(labels)[1], (k + 1) * P
-        key, top_key, top_length_key = jax.random.split(key, 3)
-        normals, lengths = drawn(key, size + extra, lambda p: space.revealed(labels, known, k * P + p))
+        normals, lengths = drawn(key, depth + 1, size + extra, lambda p: space.revealed(labels, known, k * P + p))
 
         def layer(g: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
             e, m, h, v, gradients, features, memory, z_below, normals, lengths = inputs
@@ -329,18 +330,15 @@ def train_revealed(
 
         top_memory = jax.tree.map(lambda M: M[-1], s.memory)
         top = []
-        top_normals = jax.random.normal(top_key, (P, extra, paths), dtype)
         for p in range(P):
-            used = jnp.sum(space.revealed(labels, known, k * P + p))
-            top_lengths = space.lengths(jax.random.fold_in(top_length_key, p), used, 1, paths)[0]
             below, top_memory = space.pull_back(
-                top_memory, z[-1, p], readout, k * P + p, known, top_normals[p], top_lengths
+                top_memory, z[-1, p], readout, k * P + p, known, normals[-1, p, size:], lengths[-1, p]
             )
             top.append(below)
         # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
         memory = jax.tree.map(lambda M: jnp.concatenate([jnp.zeros_like(M[:1]), M[:-1]]), s.memory)
         z_below = jnp.concatenate([inputs[None], z[:-1]])
-        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals, lengths)
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals[:-1], lengths[:-1])
         *rest, memory = sweep(layer, jnp.stack(top), xs, downward=True)
         memory = jax.tree.map(lambda M, last: jnp.concatenate([M[1:], last[None]]), memory, top_memory)
         return (*rest, memory)
@@ -383,7 +381,7 @@ def train_revealed(
         known = space.revealed(labels, P, 0)
         readout = space.fresh(
             jax.random.normal(readout_key, (size, paths), dtype),
-            space.lengths(length_key, jnp.sum(known), 1, paths)[0],
+            space.lengths(length_key, jnp.sum(known)[None], 1, paths)[0, 0],
             known,
             jnp.asarray(labels),
         )
