@@ -105,6 +105,11 @@ def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[
     return lambda items: tqdm(items, total=chunks, desc=label, delay=1.0, leave=False)
 
 
+def even_chunk(total: int, largest: int) -> int:
+    """Paths per chunk when none may be larger: equal chunks, so that few paths are computed to be cut."""
+    return -(-total // -(-total // largest))
+
+
 def run_chunks(
     dispatch: Callable[[PRNGKeyArray, int], Any],
     finish: Callable[[Any], Arrays],

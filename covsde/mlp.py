@@ -267,10 +267,12 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         return max(2, math.ceil(self.depth_to_width * max(100, 8 * labels) - 1e-9))
 
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
-        """Bounded by the vectors of every layer and label."""
+        """Bounded by the vectors of every layer and label; in the limit those of a layer stay in a processor's cache."""
         size = 4 * labels if width is None else width
         memory = labels * (4 * size + 4 * labels * labels) if width is None else 0
-        return max(16, min(512, 2**28 // ((layers + 1) * (7 * labels * size + memory) * itemsize)))
+        layer = (7 * labels * size + memory) * itemsize
+        fits = min(512, 2**28 // ((layers + 1) * layer))
+        return max(16, fits if width is not None else min(fits, max(32, 2**20 // layer)))
 
     def train_limit(
         self,

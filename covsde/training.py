@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
-from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers
+from covsde._runs import Arrays, even_chunk, resolve_dtype, run_chunks, run_metadata, saved_layers
 from covsde.architectures import AbstractTrainable
 from covsde.inputs import check_gram
 from covsde.losses import Loss, loss_named
@@ -207,7 +207,7 @@ def train(
     default = architecture.training_chunk(labels, steps, None, kind.itemsize)
     if shared is not None:
         default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
-    chunk = positive_int("chunk", min(paths, default) if chunk is None else chunk)
+    chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     settings = run_metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
     settings |= {"solver": "LayerStep", "order": 1}
     settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
@@ -318,7 +318,7 @@ def train_networks(
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
     default = architecture.training_chunk(y.size * (updates * substeps + 1), depth, width, kind.itemsize)
-    chunk = positive_int("chunk", min(draws, default) if chunk is None else chunk)
+    chunk = positive_int("chunk", even_chunk(draws, default) if chunk is None else chunk)
     settings = run_metadata("network", architecture, gram, recorded_key(key), label=f"networks, width {width}")
     settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
     settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
