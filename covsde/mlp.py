@@ -267,7 +267,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         return max(2, math.ceil(self.depth_to_width * max(100, 8 * labels) - 1e-9))
 
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
-        """Bounded by the vectors of every layer and label; in the limit those of a layer stay in a processor's cache."""
+        """Bounded by the vectors of every layer and label; in the limit a layer stays in a processor's cache."""
         size = 4 * labels if width is None else width
         memory = labels * (4 * size + 4 * labels * labels) if width is None else 0
         layer = (7 * labels * size + memory) * itemsize

@@ -257,7 +257,7 @@ class QuadraticCoordinates(AbstractVectors):
     @staticmethod
     def _squared(z: Float[Array, "labels paths"]) -> Float[Array, "features paths"]:
         """B(z, z) on (w, g): |z|², √2 z_i² and, below the diagonal, 2 z_i z_j."""
-        rows = [2 * z[i] * z[:i] for i in range(z.shape[0])]
+        rows = [2 * z[i : i + 1] * z[:i] for i in range(z.shape[0])]
         entries = [piece for i, row in enumerate(rows) for piece in (row, 2**0.5 * z[i : i + 1] * z[i : i + 1])]
         return jnp.concatenate([jnp.sum(z * z, axis=0, keepdims=True), *entries])
 

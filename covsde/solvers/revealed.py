@@ -401,10 +401,10 @@ def train_revealed(
         )
 
     def grow(s: _State, labels: int, more: int) -> _State:
-        wider = jax.tree.map(lambda u: space.grow(u, labels, more), s._replace(outputs=(), forces=(), memory=()))
-        longer = {name: pad(getattr(wider, name), more, -3) for name in _PER_LABEL}
-        return wider._replace(
-            **longer,
+        vectors = {name: space.grow(getattr(s, name), labels, more) for name in _PER_LABEL}
+        return s._replace(
+            **{name: pad(wider, more, -3) for name, wider in vectors.items()},
+            readout=space.grow(s.readout, labels, more),
             outputs=pad(s.outputs, more, 0),
             forces=pad(s.forces, more, 0),
             memory=space.grow_memory(s.memory, labels, more),
