@@ -52,9 +52,10 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built with every warning an error: broken links and anchors, docstrings that do not parse."""
     out = tmp_path_factory.mktemp("site")
-    # A process of its own: the theme has warnings of its own to give, which are none of ours.
+    # A process of its own: the theme has warnings of its own to give, which are none of ours. Not --quiet, which would
+    # hide the warnings from --strict.
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)],
         cwd=ROOT,
         capture_output=True,
         text=True,
