@@ -1,6 +1,7 @@
 """What the README, the notebooks and the documentation show is what the package does; and the site builds."""
 
 import inspect
+import json
 import os
 import re
 import runpy
@@ -82,7 +83,7 @@ def test_formulas_lists_and_links_are_rendered(site: Path) -> None:
         assert not left, (page.name, left[:3])
 
 
-def test_every_public_name_is_in_the_reference_with_its_docstring(site: Path) -> None:
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
     built = "".join(page.read_text() for page in (site / "api").glob("*.html"))
     anchors = set(re.findall(r'id="covsde\.(?:[\w.]+\.)?(\w+)"', built))
     public = {name for name in vars(cs) if not name.startswith("_") and not inspect.ismodule(getattr(cs, name))}
@@ -99,3 +100,16 @@ def test_the_gallery_has_an_entry_and_a_command_for_every_script(site: Path) -> 
     assert len(shown) > 15
     for image in shown:
         assert (site / image).stat().st_size < 120_000
+
+
+def test_the_gallery_takes_only_quick_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thumbnails = runpy.run_path(str(DOCS / "thumbnails.py"))
+    for name, quick in (("short", True), ("long", False)):
+        figure = plt.figure(figsize=(10, 6), dpi=200)
+        figure.savefig(tmp_path / f"{name}.png")
+        plt.close(figure)
+        (tmp_path / f"{name}.json").write_text(json.dumps({"quick": quick}))
+    assert thumbnails["main"](["--figures", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["short.png"]
+    assert plt.imread(tmp_path / "out" / "short.png").shape[1] == 1100
+    assert "long.png: not a quick run" in capsys.readouterr().err
