@@ -9,10 +9,10 @@ ARGS ?=
 CANDIDATES := python3.13 python3.12 python3.11 python3
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-SOURCES := covsde tests $(wildcard benchmarks experiments)
+SOURCES := covsde tests $(wildcard benchmarks experiments docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format validate figures bench clean
+.PHONY: help install demo test lint format docs validate figures bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ format: $(STAMP)  ## rewrite the sources in the common style
 	$(BIN) -m ruff check --fix-only $(SOURCES)
 	$(BIN) -m ruff format $(SOURCES)
 
+docs: $(STAMP)  ## build the documentation, every warning an error, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict --site-dir site $(ARGS)
+
 validate: $(STAMP)  ## compare the limits with finite networks, into docs/validation.md
 	$(BIN) experiments/validate.py --out docs/validation.md $(ARGS)
 
@@ -67,5 +70,5 @@ bench: $(STAMP)  ## time the solvers against hand-written loops, what an accurac
 	$(BIN) benchmarks/training.py
 
 clean:  ## remove caches and generated files, but not the environment
-	rm -rf build dist demo figures .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist demo figures site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,12 @@ from covsde.status import FailedPathsWarning, PathStatus
 
 
 class Estimate(NamedTuple):
-    """A Monte Carlo estimate and its standard error, both of the same shape."""
+    """A Monte Carlo estimate and its standard error, both of the same shape.
+
+    Attributes:
+        value: The estimate.
+        standard_error: Its standard error; 0 for a deterministic limit, NaN or +inf where it cannot be had.
+    """
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]

@@ -104,6 +104,8 @@ class LeakyReLU(AbstractActivation):
 
     Raises:
         ValueError: if the slope is not finite.
+
+    Source: arXiv 2206.02768 and 2310.12079, unshaped networks.
     """
 
     negative_slope: float

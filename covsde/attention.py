@@ -79,7 +79,7 @@ def mask_of(mask: Any) -> AbstractMask:
 class Attention(eqx.Module):
     """How the attention matrix A = [identity] I + Softmax(Y / τ) - [centred] U is made from logits Y.
 
-    Args:
+    Attributes:
         identity: add the identity matrix.
         centred: subtract U, the attention of constant logits.
         scaled: temperature τ = τ₀ √(N n_k), with N the width or depth by which the network is shaped and n_k the key

@@ -94,6 +94,8 @@ def posterior(
     Warns:
         FailedPathsWarning: if paths had stopped: everything is then conditional on survival.
         EffectiveSampleSizeWarning: if the effective sample size is below 100.
+
+    Source: Bayes' rule for the Gaussian mixture of `OutputLaw`; arXiv 2605.30860.
     """
     V = valid_covariances(ensemble, tau, "the posterior")
     y, chosen, noise = _data(targets, observed, noise_variance, V.shape[1])

@@ -69,7 +69,16 @@ class Distance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Result of `compare` at the last layer time: `print` shows the table, `rows` and `distances` hold it."""
+    """Result of `compare` at the last layer time: `print` shows the table, `rows` and `distances` hold it.
+
+    Args:
+        rows: One `Row` per statistic and network: values, standard errors and z.
+        distances: One `Distance` per correlation or log-variance and network: Kolmogorov-Smirnov and Wasserstein-1.
+        limit: The reference.
+        networks: What it was compared with.
+        statistics: The statistics by name.
+        footer: What was left out of the table.
+    """
 
     rows: tuple[Row, ...]
     distances: tuple[Distance, ...]

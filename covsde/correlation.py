@@ -118,6 +118,8 @@ def correlation_law(
     Raises:
         ValueError: if rho0, points or steps is out of range.
         TypeError: if the correlation has no law of its own.
+
+    Source: arXiv 2206.02768, Theorem on the correlation SDE; the Fokker–Planck equation of y = log tan(θ/2).
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
     start = finite_number("rho0", rho0)

@@ -179,6 +179,8 @@ def sample_network_gradients(
 
     Raises:
         ValueError: for a V0 that is not a covariance, width < m, or an argument out of range.
+
+    Source: the definitions of `Gradients`, by automatic differentiation.
     """
     _check_architecture(architecture)
     V0 = check_gram(V0)

@@ -43,6 +43,8 @@ def explosion_probability(activation: Any, v0: Any) -> float:
 
     Raises:
         ValueError: if v0 is not positive or the activation is not smooth.
+
+    Source: arXiv 2206.02768, Proposition on finite-time explosion (the criterion); Dufresne (1990) for the law of ∫ E.
     """
     beta, v0 = _beta(activation), _variance(v0)
     return float(special.gammainc(beta + 1, beta * v0)) if beta > 0 else 0.0
@@ -59,6 +61,8 @@ def stationary_variance(activation: Any) -> Any:
 
     Raises:
         ValueError: if β ≥ -1, where variances tend to 0 (or explode) and nothing but 0 is stationary.
+
+    Source: the stationary density of dV = βV(V-1) dt + √2 V dB, arXiv 2206.02768.
     """
     beta = _beta(activation)
     if beta >= -1:
@@ -101,6 +105,8 @@ def logistic_paths(activation: Any, v0: Any, t: Any, brownian: Any) -> LogisticP
 
     Raises:
         ValueError: if shapes or times contradict the above.
+
+    Source: the linear equation of 1/V; see the head of this module.
     """
     beta, v0 = _beta(activation), _variance(v0)
     t = np.asarray(t, np.float64)

@@ -65,6 +65,8 @@ def limit_output_density(mlp: Any, f: Any, variance: float = 1.0) -> NDArray[np.
     Raises:
         ValueError: if variance is not positive.
         TypeError: for an activation whose variance is not log-normal in the limit.
+
+    Source: arXiv 2106.06615; 2206.02768 for shaped ReLU.
     """
     total, v0 = _total(mlp), _positive("variance", variance)
     points = np.asarray(f, dtype=np.float64)
@@ -89,6 +91,8 @@ def limit_kurtosis(mlp: Any) -> float:
 
     Raises:
         TypeError: for an activation whose variance is not log-normal in the limit.
+
+    Source: arXiv 2106.06615, 2206.02768.
     """
     return 3 * math.exp(_total(mlp))
 
@@ -106,6 +110,8 @@ def network_kurtosis(activation: Any, widths: Sequence[int]) -> float:
     Raises:
         ValueError: if a width is below 1.
         TypeError: for another activation.
+
+    Source: arXiv 2106.06615, 2104.11734.
     """
     total = 1.0
     for n in _widths(widths):
@@ -128,6 +134,8 @@ def output_atom(activation: Any, widths: Sequence[int]) -> float:
     Raises:
         ValueError: if a width is below 1.
         TypeError: for another activation.
+
+    Source: arXiv 2104.11734.
     """
     relu = _is_relu(activation)
     return -math.expm1(sum(math.log1p(-(2.0**-n)) for n in _widths(widths))) if relu else 0.0

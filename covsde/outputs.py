@@ -58,6 +58,8 @@ class OutputLaw:
 
     Attributes:
         V: the covariances of the mixture, shape (paths, m, m), float64.
+
+    Source: arXiv 2106.06615, 2104.11734: outputs are Gaussian given the last covariance.
     """
 
     V: NDArray[np.float64]

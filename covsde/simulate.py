@@ -105,6 +105,8 @@ def simulate(
     Raises:
         ValueError: for a V0 that is not a covariance, or an argument out of range; the message names it.
         TypeError: for an activation without a limit of this kind.
+
+    Source: that of the architecture; arXiv 2206.02768 for an MLP.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
     V0 = check_gram(V0)

@@ -4,14 +4,23 @@ import enum
 
 
 class PathStatus(enum.IntEnum):
-    """Status of one path; every status but `FINE` comes with the layer time up to which the path is valid."""
+    """Status of one path; every status but `FINE` comes with the layer time up to which the path is valid.
+
+    Attributes:
+        FINE: valid to the end.
+        EXPLODED: a variance, or an output in training, went beyond any bound.
+        LOST_PSD: the matrix was no longer positive semidefinite.
+        NOT_FINITE: a number was NaN or overflowed.
+        DEAD: a layer without an active neuron: the output is 0 from there on.
+        PARALLEL: the two inputs became exactly parallel.
+    """
 
     FINE = 0
     EXPLODED = 1
     LOST_PSD = 2
     NOT_FINITE = 3
-    DEAD = 4  # a layer without an active neuron: its output is 0 from there on
-    PARALLEL = 5  # the two inputs became exactly parallel
+    DEAD = 4
+    PARALLEL = 5
 
 
 class FailedPathsWarning(UserWarning):

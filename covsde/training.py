@@ -50,6 +50,8 @@ class Training(PathRecord):
         A: overlap h(a)·∂f(b)/∂h, (times, paths, N, N), not symmetric.
         ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, at each update, (updates + 1, paths, P, P).
         last_update: the last update with valid outputs, (paths,).
+        status: one `PathStatus` per path, (paths,).
+        metadata: how it was made.
     """
 
     path_axis: ClassVar = {

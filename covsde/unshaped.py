@@ -145,6 +145,8 @@ def sample_unshaped_networks(
     Raises:
         ValueError: for an argument out of range.
         TypeError: for an activation that is not unshaped piecewise linear.
+
+    Source: arXiv 2206.02768, section 2 (the network).
     """
     layer = _layer(mlp)
     n, L, eps0 = positive_int("width", width), _depth(mlp, width, depth), _one_minus(rho0)

@@ -226,6 +226,8 @@ def sample_network_velocities(
 
     Raises:
         ValueError: for a V0 that is not a covariance, width < m, or an argument out of range.
+
+    Source: the definitions of `Velocities`, by automatic differentiation.
     """
     V0, y = _problem(architecture, V0, targets)
     width, draws = positive_int("width", width), positive_int("draws", draws)

@@ -66,6 +66,8 @@ def uniform_attention(V0: Matrix, beta: float, tau: Float[Array, "..."]) -> Floa
 
     Returns:
         V, (…, m, m).
+
+    Source: arXiv 2206.03126, uniform attention; Σ V of the mean token grows by e^{β²τ}.
     """
     growth = jnp.expm1(beta**2 * tau)[..., None, None] * jnp.mean(V0)
     return V0[(None,) * tau.ndim] + growth * jnp.ones_like(V0)[(None,) * tau.ndim]
@@ -87,6 +89,8 @@ class ResidualAttention(eqx.Module):
         negative_slope: of the MLP's leaky ReLU; 1 is linear.
         normalisation: "pre", "post" or None, as in `Transformer`.
         logits: (draws, m, m) standard normals over which Softmax is averaged; None with uniform attention.
+
+    Source: arXiv 2206.03126 (branches of size 1/√depth), 2405.15712 (many heads).
     """
 
     beta_attention: float
@@ -163,6 +167,11 @@ class BlockMap(NamedTuple):
 
     W₁ has variance σ_w²/d and the others 1/d, so that this is a map of the mean square q of a token and, near collapse,
     of 1 - ρ. Numbers or arrays that broadcast.
+
+    Attributes:
+        alpha_attention: α_A ∈ [0, 1].
+        alpha_mlp: α_M ∈ [0, 1].
+        sigma_w: σ_w ≥ 0.
 
     Source: Cowsik et al. (2024), arXiv 2403.02579: the block and the exponents.
     """

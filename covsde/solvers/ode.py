@@ -43,6 +43,9 @@ class RungeKutta(diffrax.AbstractSolver):
 
     The default has non-negative coefficients: as ∂_τ H is PSD wherever H is, every stage and every step adds PSD
     matrices to H and cannot leave the cone, however long the step.
+
+    Attributes:
+        method: an explicit Runge–Kutta solver of Diffrax; default Bosh3(), of order 3.
     """
 
     method: diffrax.AbstractERK = diffrax.Bosh3()
