@@ -27,7 +27,8 @@ from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU,
 from covsde.architectures import AbstractArchitecture
 from covsde.blocks import BLOCKS
 from covsde.catalogue import EXPERIMENTS
-from covsde.compare import Comparison, compare
+from covsde.compare import compare
+from covsde.compare_ensembles import Comparison
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
 from covsde.mlp import MLP

@@ -1,7 +1,7 @@
 """Gradients at initialization: backward covariance, overlap and tangent kernel, in the limit and in networks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 from covsde._check import instance_of, positive_int, recorded_key, typed_key
 from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import AbstractWithGradients
+from covsde.comparison import Curve, Quantity
+from covsde.ensemble import correlation
 from covsde.inputs import check_gram
 from covsde.records import PathRecord
 from covsde.simulate import limit_chunk, to_matrices
 from covsde.solvers.backward import solve_gradients
 from covsde.status import PathStatus
+
+
+def _log_first(X: NDArray[Any]) -> NDArray[Any]:
+    """log X_00 of matrices (…, m, m)."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.log(X[..., 0, 0]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +57,30 @@ class Gradients(PathRecord):
     A: NDArray[Any]
     outputs: NDArray[Any]
     ntk: NDArray[Any]
+
+    def quantities(self) -> list[Quantity]:
+        """Gradient norm, and correlation of two gradients, from the output down, and the feature norm."""
+
+        def down(name: str, heading: str, symbol: str, f: Callable[[Any], NDArray[Any]]) -> Quantity:
+            return Quantity(
+                f"{name} at τ = 0", heading, symbol, "1 - τ", lambda r: Curve(1 - r.tau[::-1], f(r.G[::-1]))
+            )
+
+        found = [
+            down("log G_00", "squared gradient norm of input 0,\nfrom the output down", "log G$_{00}$", _log_first),
+            Quantity(
+                "log Phi_00 at τ = 1",
+                "squared feature norm of input 0\n",
+                "log Φ$_{00}$",
+                "layer time  τ = ℓ/L",
+                lambda r: Curve(r.tau, _log_first(r.Phi)),
+            ),
+        ]
+        if self.outputs.shape[1] > 1:
+            angle = "G$_{01}$ / (G$_{00}$ G$_{11}$)$^{1/2}$"
+            heading = "correlation of the gradients of inputs 0 and 1,\nfrom the output down"
+            found.insert(1, down("corr G_01", heading, angle, lambda G: correlation(G, 0, 1)))
+        return found
 
 
 # Where the paths are in what one chunk gives.

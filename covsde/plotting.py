@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covsde._files import atomic_write
-from covsde.compare import Comparison, failure_text, similar_pairs, size_text
-from covsde.ensemble import Ensemble, correlation, log_variance, quantiles
+from covsde._statistics import quantiles
+from covsde.comparison import AbstractComparison, Curve, failure_text, name_of, size_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +24,12 @@ _MOST_MARKERS = {1: 11}  # by number of networks; 6, every other tenth, for more
 
 
 def plot_comparison(
-    comparison: Comparison, path: str | os.PathLike[str] | None = None, title: str | None = None
+    comparison: AbstractComparison, path: str | os.PathLike[str] | None = None, title: str | None = None
 ) -> "Figure":
-    """Draw a limit and finite networks over layer time and in law at the last layer.
+    """Draw a limit and finite networks along layer time, or over training, and in law at the end.
 
-    Columns show the correlation of the most and of the least similar pair of inputs, and the log-variance of
-    input 0; medians with 10-90% bands are on top, densities at the last layer time below.
+    Columns are the comparison's `quantities`, for ensembles the correlation of the most and of the least similar pair
+    of inputs and the log-variance of input 0; medians with 10-90% bands are on top, densities at the end below.
 
     Args:
         comparison: Result of `compare`.
@@ -48,7 +48,7 @@ def plot_comparison(
     except ImportError as e:
         raise ImportError('Figures need matplotlib; install it with: pip install "covsde[plot]".') from e
 
-    quantities = _quantities(comparison.limit)
+    quantities = comparison.quantities
     figure, axes = plt.subplots(
         2,
         len(quantities),
@@ -57,11 +57,12 @@ def plot_comparison(
         layout="constrained",
     )
     plt.close(figure)  # pyplot would otherwise keep it, and Jupyter show it twice
-    for column, (heading, symbol, f) in enumerate(quantities):
-        _draw_paths(axes[0, column], comparison, f)
-        axes[0, column].set(title=heading, xlabel="layer time  τ = ℓ/L", ylabel=symbol)
-        _draw_densities(axes[1, column], comparison, f)
-        axes[1, column].set(xlabel=f"{symbol}  at τ = {comparison.limit.tau[-1]:.4g}", ylabel="density")
+    for column, (_, heading, symbol, axis, curve) in enumerate(quantities):
+        _draw_curves(axes[0, column], comparison, curve)
+        axes[0, column].set(title=heading, xlabel=axis, ylabel=symbol)
+        _draw_densities(axes[1, column], comparison, curve)
+        where = "τ =" if axis.startswith("layer time") else axis
+        axes[1, column].set(xlabel=f"{symbol}  at {where} {curve(comparison.limit).x[-1]:.4g}", ylabel="density")
     for ax in axes.flat:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
@@ -80,56 +81,28 @@ def plot_comparison(
     return figure
 
 
-Quantity = tuple[str, str, Callable[[NDArray[Any]], NDArray[np.float64]]]
-
-
-def _quantities(e: Ensemble) -> list[Quantity]:
-    """Return heading, axis label and function of V (times, paths, m, m) for each column."""
-    result: list[Quantity] = []
-
-    def pair(heading: str, i: int, j: int) -> Quantity:
-        start = np.median(correlation(e.V[0, e.alive[0]], i, j)) if e.alive[0].any() else np.nan
-        where = f"starting at {start:.3g}" if e.tau[0] == 0 else f"{start:.3g} at τ = {e.tau[0]:.3g}"
-        return f"{heading}\n{where}", f"correlation ρ$_{{{i},{j}}}$", lambda V: correlation(V, i, j)
-
-    if e.m >= 2:
-        most, least = similar_pairs(e)
-        if most == least:
-            result.append(pair(f"inputs {most[0]} and {most[1]}", *most))
-        else:
-            result.append(pair(f"most similar inputs, {most[0]} and {most[1]}", *most))
-            result.append(pair(f"least similar inputs, {least[0]} and {least[1]}", *least))
-
-    def growth(V: NDArray[Any]) -> NDArray[np.float64]:
-        logs = log_variance(V, 0)
-        return np.asarray(logs - np.nanmedian(logs[0]))
-
-    if e.tau[0] == 0:
-        result.append(("variance of input 0\nrelative to its start", "log [V$_{00}$(τ) / V$_{00}$(0)]", growth))
-    else:
-        result.append(("variance of input 0\n", "log V$_{00}$", lambda V: log_variance(V, 0)))
-    return result
-
-
-def _draw_paths(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any]], NDArray[np.float64]]) -> None:
+def _draw_curves(ax: "Axes", comparison: AbstractComparison, curve: Callable[[Any], Curve]) -> None:
     limit = comparison.limit
-    low, middle, high = _bands(limit, f)
+    x, *_ = along = curve(limit)
+    low, middle, high = _bands(along)
     if limit.deterministic:
-        ax.plot(limit.tau, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)} (deterministic)")
+        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)} (deterministic)")
     else:
         band = f"{_name(limit)}, 10–90%"
-        ax.fill_between(limit.tau, low, high, color=_LIMIT_COLOUR, alpha=0.22, linewidth=0, label=band)
-        ax.plot(limit.tau, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)}, median")
+        ax.fill_between(x, low, high, color=_LIMIT_COLOUR, alpha=0.22, linewidth=0, label=band)
+        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)}, median")
     count = len(comparison.networks)
     most = _MOST_MARKERS.get(count, 6)
+    apart = min(0.014, 0.05 / count) * float(x[-1] - x[0])
     for k, network in enumerate(comparison.networks):
-        low, middle, high = _bands(network, f)
-        shown = np.unique(np.linspace(0, network.tau.size - 1, min(network.tau.size, most)).round().astype(int))
+        x, *_ = along = curve(network)
+        low, middle, high = _bands(along)
+        shown = np.unique(np.linspace(0, x.size - 1, min(x.size, most)).round().astype(int))
         shown = shown[np.isfinite(middle[shown])]
-        offset = (k - (count - 1) / 2) * min(0.014, 0.05 / count)
+        offset = (k - (count - 1) / 2) * apart
         upper = np.where(np.isfinite(high), high - middle, np.nan)
         ax.errorbar(
-            network.tau[shown] + offset,
+            x[shown] + offset,
             middle[shown],
             yerr=np.stack([middle - low, upper])[:, shown],
             fmt=_MARKERS[k % len(_MARKERS)],
@@ -141,9 +114,9 @@ def _draw_paths(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any]], 
         )
 
 
-def _draw_densities(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any]], NDArray[np.float64]]) -> None:
+def _draw_densities(ax: "Axes", comparison: AbstractComparison, curve: Callable[[Any], Curve]) -> None:
     ensembles = (comparison.limit, *comparison.networks)
-    samples = [f(e.V)[-1] for e in ensembles]
+    samples = [curve(e).values[-1] for e in ensembles]
     finite = [x[np.isfinite(x)] for x in samples]
     pooled = np.concatenate(finite)
     if pooled.size:
@@ -174,11 +147,10 @@ def _draw_densities(ax: "Axes", comparison: Comparison, f: Callable[[NDArray[Any
         ax.text(0.02, 0.985, text, transform=ax.transAxes, va="top", fontsize=7.5, color="#444444")
 
 
-def _bands(e: Ensemble, f: Callable[[NDArray[Any]], NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
-    values = f(e.V)
-    bands = quantiles(values, np.array([0.1, 0.5, 0.9])).value  # the figure states the counts
+def _bands(along: Curve) -> tuple[NDArray[np.float64], ...]:
+    bands = quantiles(along.values, np.array([0.1, 0.5, 0.9])).value  # the figure states the counts
     # A band over the survivors of mostly stopped paths would mislead more than it shows.
-    bands[np.mean(np.isnan(values), axis=1) > 0.5] = np.nan
+    bands[np.mean(np.isnan(along.values), axis=1) > 0.5] = np.nan
     return bands[:, 0], bands[:, 1], bands[:, 2]
 
 
@@ -191,15 +163,15 @@ def _window(x: NDArray[np.float64]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
 
 
-def _name(e: Ensemble) -> str:
+def _name(e: Any) -> str:
     if e.kind == "limit" and not e.metadata.get("label"):
         return "limit (SDE)"
     if e.kind == "network" and e.metadata.get("width") is not None:
         return f"networks, width n={e.metadata['width']}"
-    return e.label
+    return name_of(e)
 
 
-def _depth_to_width(e: Ensemble) -> float | None:
+def _depth_to_width(e: Any) -> float | None:
     ratio = e.metadata.get("depth_to_width")
     if ratio is None and "depth_to_width" in e.metadata:
         return None  # an architecture whose limit does not depend on it
@@ -209,7 +181,7 @@ def _depth_to_width(e: Ensemble) -> float | None:
     return ratio if isinstance(ratio, int | float) else None
 
 
-def _title(comparison: Comparison, first: str | None, most: int) -> str:
+def _title(comparison: AbstractComparison, first: str | None, most: int) -> str:
     """Return the title, with as many ensembles on a line as fit into `most` characters."""
     ensembles = (comparison.limit, *comparison.networks)
     if first is None:

@@ -46,6 +46,16 @@ class PathRecord:
         return int(self.status.size)
 
     @property
+    def kind(self) -> str:
+        """What the paths are: "limit" or "network" for those made by this library."""
+        return str(self.metadata.get("kind", "ensemble"))
+
+    @property
+    def deterministic(self) -> bool:
+        """False: every path is a draw."""
+        return False
+
+    @property
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
         return _statistics.failures(self.status)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from covsde._npz import as_json, load_npz, save_npz
 from covsde._runs import run_chunks
+from covsde._statistics import failures
+from covsde.comparison import Curve, Quantity
 from covsde.losses import Loss
 from covsde.status import FailedPathsWarning, PathStatus
 
@@ -52,6 +54,22 @@ class KernelGrid(NamedTuple):
 
     depth: int | None
     sampled: bool
+
+
+# More inputs than this make more columns than a page has.
+_MOST_INPUTS = 3
+
+
+def over_updates(inputs: int) -> list[Quantity]:
+    """What training is compared in, whatever its limit: outputs of the first inputs, and the loss."""
+
+    def output(p: int) -> Quantity:
+        return Quantity(
+            f"f({p}) at the end", f"output of input {p}\n", f"f({p})", "update", lambda r: r.over_updates(p)
+        )
+
+    loss = Quantity("loss at the end", "loss\n", "loss", "update", lambda r: r.over_updates(None))
+    return [*(output(p) for p in range(min(inputs, _MOST_INPUTS))), loss]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -98,6 +116,37 @@ class TrainedKernels:
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
         return f"TrainedKernels({self.updates} updates, {self.targets.size} inputs, {self.status.name})"
+
+    @property
+    def kind(self) -> str:
+        """What it is: "limit" for those made by this library."""
+        return str(self.metadata.get("kind", "limit"))
+
+    @property
+    def deterministic(self) -> bool:
+        """True: the limit is one trajectory."""
+        return True
+
+    @property
+    def paths(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """The status, if it is not `FINE`, and "total"."""
+        return failures(np.asarray([self.status]))
+
+    def quantities(self) -> list[Quantity]:
+        """Outputs and loss over the updates: what `compare` looks at."""
+        return over_updates(self.targets.size)
+
+    def over_updates(self, datum: int | None) -> Curve:
+        """The output of one input, with its Monte Carlo error, or the loss, over the updates."""
+        x = np.arange(self.updates + 1.0)
+        if datum is None:
+            return Curve(x, self.losses[:, None], np.zeros(x.size))
+        return Curve(x, self.outputs[:, datum, None], self.standard_error["outputs"][:, datum])
 
     @property
     def updates(self) -> int:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
 from covsde._runs import Arrays, even_chunk, resolve_dtype, run_chunks, run_metadata, saved_layers
 from covsde.architectures import AbstractTrainable
+from covsde.comparison import Curve, Quantity
 from covsde.inputs import check_gram
 from covsde.losses import Loss, loss_named
 from covsde.records import PathRecord
 from covsde.solvers.revealed import Trajectory
 from covsde.status import PathStatus
-from covsde.trained_kernels import TrainedKernels, collect
+from covsde.trained_kernels import TrainedKernels, collect, over_updates
 
 # Gradient descent that has come this far from its targets will not come back.
 _DIVERGED = 1e6
@@ -84,6 +85,21 @@ class Training(PathRecord):
         """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative."""
         P = self.outputs.shape[2]
         return (update % (self.updates + 1)) * P + datum
+
+    def quantities(self) -> list[Quantity]:
+        """Outputs and loss over the updates, and how far features have moved in the end: what `compare` looks at."""
+        moved = Quantity(
+            "|h(end) - h(0)|²/n of input 0 at τ = 1",
+            "feature movement of input 0\nby the last update",
+            "|h - h(0)|² / n",
+            "layer time  τ = ℓ/L",
+            lambda r: Curve(r.tau, r.movement()),
+        )
+        return [*over_updates(self.targets.size), moved]
+
+    def over_updates(self, datum: int | None) -> Curve:
+        """The output of one input, or the loss, over the updates, on every path."""
+        return Curve(np.arange(self.updates + 1.0), self.losses if datum is None else self.outputs[:, :, datum])
 
     def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
         """Feature movement |h(update) - h(0)|²/n of one input at each saved layer time, (times, paths)."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from covsde import _statistics
 from covsde._npz import as_json, load_npz, save_npz
 from covsde._statistics import Estimate, over_survivors, quantiles_of_all
+from covsde.comparison import Curve, Quantity
 from covsde.status import PathStatus
 
 _FORMAT = 1
@@ -101,6 +102,19 @@ class UnshapedEnsemble:
             raise ValueError("one_minus_rho needs a width: this limit starts from w = 0, so read q instead.")
         with np.errstate(divide="ignore"):
             return np.asarray((width * self.w) ** -2.0)
+
+    def quantities(self) -> list[Quantity]:
+        """Angle and variance over layer time: what `compare` looks at."""
+        axis = "layer time  τ = ℓ/L"
+        return [
+            Quantity("log q at τ = 1", "q = ℓ²(1 - ρ)\n", "log q", axis, lambda e: Curve(e.tau[1:], e.log_q[1:])),
+            Quantity("log V/V₀ at τ = 1", "variance\n", "log V(τ)/V(0)", axis, lambda e: Curve(e.tau, e.log_variance)),
+        ]
+
+    @property
+    def deterministic(self) -> bool:
+        """False: every path is a draw."""
+        return False
 
     @property
     def paths(self) -> int:

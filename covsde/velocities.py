@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
 from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
+from covsde.comparison import Curve, Quantity
 from covsde.inputs import check_gram
 from covsde.limits.velocities import velocities_of
 from covsde.losses import Loss, loss_named
@@ -65,6 +66,18 @@ class Velocities(PathRecord):
     def output_velocity(self) -> NDArray[Any]:
         """df/dt = R at the top, (paths, m)."""
         return np.asarray(self.R[-1])
+
+    def quantities(self) -> list[Quantity]:
+        """How fast the features and the output of input 0 move: what `compare` looks at."""
+
+        def over_time(name: str, heading: str, symbol: str, f: Callable[[Any], NDArray[Any]]) -> Quantity:
+            return Quantity(f"{name} at τ = 1", heading, symbol, "layer time  τ = ℓ/L", lambda r: Curve(r.tau, f(r)))
+
+        return [
+            over_time("dPhi_00/dt", "growth of the feature norm\n", "dΦ$_{00}$/dt", lambda r: r.dPhi_dt[:, :, 0, 0]),
+            over_time("S_00", "squared feature velocity\n", "|dh/dt|² / n", lambda r: r.S[:, :, 0, 0]),
+            over_time("df_0/dt", "what layers below τ add to df/dt\n", "R$_0$", lambda r: r.R[:, :, 0]),
+        ]
 
 
 # Where the paths are in what one chunk gives.

@@ -6,21 +6,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 
-from covsde.compare import (
-    Comparison,
-    common_times,
-    compare,
-    convergence_rate,
-    extrapolate,
-    kolmogorov_smirnov,
-    similar_pairs,
-    wasserstein,
-)
+import covsde as cs
+from covsde.compare import compare
+from covsde.compare_ensembles import Comparison, common_times, similar_pairs
+from covsde.distances import kolmogorov_smirnov, wasserstein
 from covsde.ensemble import Ensemble
+from covsde.extrapolation import convergence_rate, extrapolate
 from covsde.status import FailedPathsWarning, PathStatus
 
 
@@ -50,16 +46,6 @@ def network(paths: int, seed: int, width: int = 100, **kwargs: Any) -> Ensemble:
     return ensemble(paths, seed, **{"kind": "network", "width": width, "depth": width, **kwargs})
 
 
-@pytest.mark.parametrize(("n1", "n2", "shift"), [(300, 200, 0.0), (1000, 3000, 0.05), (500, 500, 0.3)])
-def test_kolmogorov_smirnov_agrees_with_scipy(n1: int, n2: int, shift: float) -> None:
-    rng = np.random.default_rng(n1)
-    x, y = rng.standard_normal(n1), rng.standard_normal(n2) + shift
-    expected = stats.ks_2samp(x, y, method="asymp")
-    distance, p = kolmogorov_smirnov(x, y)
-    assert distance == pytest.approx(expected.statistic, abs=1e-12)
-    assert p == pytest.approx(expected.pvalue, rel=0.1, abs=1e-6)
-
-
 def test_kolmogorov_smirnov_p_values_are_uniform_under_the_null() -> None:
     rng = np.random.default_rng(0)
     p = [kolmogorov_smirnov(rng.standard_normal(400), rng.standard_normal(700))[1] for _ in range(400)]
@@ -73,10 +59,8 @@ def test_kolmogorov_smirnov_orders_infinities_and_is_the_explosion_probability()
     assert kolmogorov_smirnov(x, x) == (0.0, 1.0)
 
 
-def test_wasserstein_agrees_with_scipy_and_is_the_size_of_a_shift() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal(300), rng.exponential(size=170)
-    assert wasserstein(x, y) == pytest.approx(stats.wasserstein_distance(x, y))
+def test_wasserstein_is_the_size_of_a_shift() -> None:
+    x = np.random.default_rng(0).standard_normal(300)
     assert wasserstein(x, x + 0.3) == pytest.approx(0.3)
 
 
@@ -252,3 +236,53 @@ def test_figure_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builtins, "__import__", blocked)
     with pytest.raises(ImportError, match=r"covsde\[plot\]"):
         comparison.plot()
+
+
+def test_training_is_compared_in_outputs_losses_and_movement(tmp_path: Path) -> None:
+    mlp, V0 = cs.MLP(cs.Identity(), 0.5), np.array([[1.0, 0.3], [0.3, 1.0]])
+    settings: dict[str, Any] = {"targets": [1.0, -1.0], "updates": 1}
+    limit = cs.train(mlp, V0, paths=2000, steps=20, **settings)
+    networks = [cs.train_networks(mlp, V0, width=n, draws=2000, **settings) for n in (40, 80)]
+    c = compare(limit, *networks)
+    names = ("f(0) at the end", "f(1) at the end", "loss at the end", "|h(end) - h(0)|²/n of input 0 at τ = 1")
+    assert {d.statistic for d in c.distances} == set(names)
+    # Widths of 40 and 80 are close to the limit, and a network that does not learn is not.
+    rows = {(r.statistic, r.label): r for r in c.rows}
+    assert all(abs(rows[f"median {name}", "networks, width 80"].z) < 5 for name in names)
+    untrained = cs.train_networks(mlp, V0, width=80, draws=2000, learning_rate=0.0, **settings)
+    assert max(abs(r.z) for r in compare(limit, untrained).rows) > 20
+    figure = c.plot(tmp_path / "training.png")
+    assert len(figure.axes) == 2 * len(names)
+    assert "networks, width 80" in str(c)
+    json.dumps(c.to_dict())
+
+
+def test_a_deterministic_limit_of_training_is_compared_in_means() -> None:
+    resnet, settings = cs.ResNet(jax.nn.relu), {"targets": [1.0], "updates": 1}
+    limit = cs.train(resnet, np.ones((1, 1)), paths=2048, depth=4, **settings)
+    c = compare(limit, cs.train_networks(resnet, np.ones((1, 1)), width=64, depth=4, draws=500, **settings))
+    assert [r.statistic for r in c.rows] == ["mean f(0) at the end", "mean loss at the end"]
+    assert c.rows[0].reference_se > 0
+    assert abs(c.rows[0].z) < 5
+    assert c.distances == ()
+
+
+def test_gradients_velocities_and_unshaped_networks_are_compared() -> None:
+    mlp, V0 = cs.MLP(cs.Identity(), 0.5), np.array([[1.0, 0.3], [0.3, 1.0]])
+    gradients = compare(
+        cs.simulate_gradients(mlp, V0, paths=1000), cs.sample_network_gradients(mlp, V0, width=60, draws=1000)
+    )
+    assert all(abs(r.z) < 5 for r in gradients.rows if r.statistic.startswith("median"))
+    unshaped = cs.simulate_unshaped(cs.MLP(cs.LeakyReLU(0.0), 0.5), paths=500)
+    assert {d.statistic for d in compare(unshaped, unshaped).distances} == {"log q at τ = 1", "log V/V₀ at τ = 1"}
+
+
+def test_results_of_two_kinds_are_not_compared() -> None:
+    mlp, V0 = cs.MLP(cs.Identity(), 0.5), np.eye(2)
+    gradients = cs.simulate_gradients(mlp, V0, paths=50)
+    with pytest.raises(ValueError, match="compare results of one kind"):
+        compare(cs.train(mlp, V0, targets=[1.0, -1.0], updates=1, paths=50, steps=5), gradients)
+    with pytest.raises(ValueError, match="statistics are for ensembles"):
+        compare(gradients, gradients, statistics={})
+    with pytest.raises(ValueError, match="needs results of covsde"):
+        compare(np.eye(2), gradients)

@@ -1,0 +1,242 @@
+"""What comparisons of results share: rows of a table with z-scores, distances between laws, text, JSON and figure."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covsde.distances import kolmogorov_smirnov, wasserstein
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Curve(NamedTuple):
+    """A quantity along an axis, on every path: NaN where a path has no value, infinite where it exploded.
+
+    Attributes:
+        x: points on the axis, increasing, (points,).
+        values: (points, paths).
+        standard_error: of a deterministic result that was computed with Monte Carlo error, (points,).
+    """
+
+    x: NDArray[Any]
+    values: NDArray[Any]
+    standard_error: NDArray[Any] | None = None
+
+
+class Quantity(NamedTuple):
+    """A quantity that results of some kind are compared in.
+
+    Attributes:
+        name: in the table, where it is taken at the end of its axis.
+        heading: above its column of the figure.
+        symbol: on the axes of the figure.
+        axis: what `Curve.x` is.
+        curve: of a result.
+    """
+
+    name: str
+    heading: str
+    symbol: str
+    axis: str
+    curve: Callable[[Any], Curve]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One statistic of one network ensemble against the reference, at one layer time.
+
+    `z` is (network - reference) over the root of the summed squared standard errors; the failures count the
+    paths that had stopped by that layer time.
+    """
+
+    statistic: str
+    tau: float
+    label: str
+    reference: float
+    reference_se: float
+    network: float
+    network_se: float
+    z: float
+    reference_failures: int
+    network_failures: int
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Distances between the laws of one quantity in the reference and in one network ensemble.
+
+    Exploded paths count as +inf in the Kolmogorov-Smirnov distance of a log-variance; values left out
+    (undefined ones there, all that are not finite in the Wasserstein-1 distance) are counted.
+    """
+
+    statistic: str
+    tau: float
+    label: str
+    ks: float
+    ks_p_value: float
+    wasserstein: float
+    reference_left_out_ks: int
+    network_left_out_ks: int
+    reference_left_out_wasserstein: int
+    network_left_out_wasserstein: int
+
+
+@dataclass(frozen=True)
+class AbstractComparison:
+    """A reference and ensembles held against it, at the end of their axes."""
+
+    rows: tuple[Row, ...]
+    distances: tuple[Distance, ...]
+    limit: Any
+    networks: tuple[Any, ...]
+    footer: str
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """What the figure shows, one column each."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return rows, distances and the metadata and failures of every ensemble, ready for JSON."""
+
+        def describe(e: Any) -> dict[str, Any]:
+            return {"label": name_of(e), "paths": e.paths, "failures": e.failures, "metadata": e.metadata}
+
+        return {
+            "limit": describe(self.limit),
+            "networks": [describe(e) for e in self.networks],
+            "rows": [asdict(r) for r in self.rows],
+            "distances": [asdict(d) for d in self.distances],
+            "footer": self.footer,
+        }
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw the comparison; needs the extra `plot`.
+
+        Args:
+            path: Where to save the figure, if anywhere; its suffix chooses the format.
+
+        Returns:
+            The matplotlib figure.
+        """
+        from covsde.plotting import plot_comparison
+
+        return plot_comparison(self, path)
+
+    def __str__(self) -> str:
+        """Return the table as aligned text."""
+        ensembles = [("reference", self.limit), *(("network", e) for e in self.networks)]
+        lines = [f"{role:<9}  {name_of(e)}: {size_text(e)}, {failure_text(e)}" for role, e in ensembles]
+        lines.append("")
+        lines += _table(
+            ("statistic", "τ", "ensemble", "reference", "s.e.", "network", "s.e.", "z"),
+            [
+                (
+                    r.statistic,
+                    f"{r.tau:.3g}",
+                    r.label,
+                    *(f"{x:.4g}" for x in (r.reference, r.reference_se, r.network, r.network_se)),
+                    f"{r.z:+.2f}",
+                )
+                for r in self.rows
+            ],
+            left=(0, 2),
+        )
+        if self.distances:
+            lines.append("")
+            lines += _table(
+                ("distance of laws", "τ", "ensemble", "KS", "p", "W1", "not in KS", "not in W1"),
+                [
+                    (
+                        d.statistic,
+                        f"{d.tau:.3g}",
+                        d.label,
+                        *(f"{x:.3g}" for x in (d.ks, d.ks_p_value, d.wasserstein)),
+                        f"{d.reference_left_out_ks} + {d.network_left_out_ks}",
+                        f"{d.reference_left_out_wasserstein} + {d.network_left_out_wasserstein}",
+                    )
+                    for d in self.distances
+                ],
+                left=(0, 2),
+            )
+            lines.append("Values not in a distance are counted as reference + network.")
+        if self.footer:
+            lines += ["", self.footer]
+        return "\n".join(lines)
+
+
+def z_score(difference: float, se: float) -> float:
+    """Return difference/se; 0 for two equal numbers that are known exactly."""
+    if se == 0:  # both deterministic, as at τ = 0
+        return 0.0 if abs(difference) < 1e-12 else float(np.copysign(np.inf, difference))
+    return float(difference / se)
+
+
+def distance_of_laws(
+    name: str, tau: float, label: str, reference: NDArray[Any], network: NDArray[Any], *, point: bool
+) -> Distance:
+    """Return the distances between two samples; `point`: one of them is a single number, which has no p-value."""
+    samples = (reference, network)
+    defined = [x[~np.isnan(x)] for x in samples]
+    finite = [x[np.isfinite(x)] for x in samples]
+    ks, p = kolmogorov_smirnov(*defined)
+    return Distance(
+        name,
+        tau,
+        label,
+        ks,
+        np.nan if point else p,  # the distance to a point is at least 1/2, however close the laws are
+        wasserstein(*finite),
+        *(x.size - y.size for x, y in zip(samples, defined, strict=True)),
+        *(x.size - y.size for x, y in zip(samples, finite, strict=True)),
+    )
+
+
+def name_of(e: Any) -> str:
+    """Return what a result is called in tables and legends."""
+    kind, width = e.metadata.get("kind", "ensemble"), e.metadata.get("width")
+    return str(e.metadata.get("label") or (kind if width is None else f"{kind}, width {width}"))
+
+
+def size_text(e: Any) -> str:
+    """Return how many paths there are, in words.
+
+    Args:
+        e: An ensemble, or another result.
+
+    Returns:
+        For example "1000 paths", or "deterministic" if one path is the whole law.
+    """
+    return "deterministic" if e.deterministic else f"{e.paths} paths"
+
+
+def failure_text(e: Any) -> str:
+    """Return how many paths failed and how, in words.
+
+    Args:
+        e: An ensemble, or another result.
+
+    Returns:
+        For example "3 failed (2 exploded, 1 lost PSD)".
+    """
+    failures = e.failures
+    total = failures.pop("total")
+    if total == 0:
+        return "0 failed"
+    details = ", ".join(f"{n} {name.lower().replace('_', ' ').replace('psd', 'PSD')}" for name, n in failures.items())
+    return f"{total} failed ({details})"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if k in left else c.rjust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "  ".join(padded).rstrip()
+
+    return [line(header), "  ".join("-" * w for w in widths), *(line(r) for r in rows)]
