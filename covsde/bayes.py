@@ -156,6 +156,7 @@ def first_order_posterior(
     Source: generator of the covariance SDE applied to the likelihood; arXiv 2605.30860.
     """
     instance_of("mlp", mlp, MLP, "an MLP such as MLP(ShapedReLU(0, -1))")
+    mlp.require_plain("the first-order posterior")
     V = check_gram(V0)
     y, o, noise = _data(targets, observed, noise_variance, V.shape[0])
     b = _drift_matrix(mlp, V)

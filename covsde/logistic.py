@@ -21,6 +21,11 @@ from covsde.activations import ShapedSmooth
 
 def _beta(activation: Any) -> float:
     instance_of("activation", activation, ShapedSmooth, "a smooth activation such as ShapedSmooth('silu')")
+    if activation.exponent != 0.5:
+        raise ValueError(
+            f"activation has exponent={activation.exponent:g}, and only the critical 1/2 leaves this diffusion: leave "
+            "it out, or use simulate."
+        )
     return float(activation.beta)
 
 

@@ -225,13 +225,14 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         per_draw = (4 * m * self.layers(width, depth).widest + (depth + 1) * m * m) * itemsize
         return max(16, min(1024, 2**27 // per_draw))
 
-    def _only_plain(self, what: str) -> None:
+    def require_plain(self, what: str) -> None:
+        """Raise a ValueError, in the name of a limit that has none of them, if there are biases, gains or a profile."""
         if self.bias or self.gain or self.width_profile is not None:
             raise ValueError(f"{what} is for MLPs of equal widths without bias or gain: leave these arguments out.")
 
     def backward(self) -> AbstractBackward:
         """The backward equations of the activation."""
-        self._only_plain("gradients at initialization")
+        self.require_plain("gradients at initialization")
         return backward_of(self.activation)
 
     def sample_gradients(
@@ -245,7 +246,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         layers: tuple[int, ...],
     ) -> tuple[Array, Array, Array, Array, Array]:
         """From real weights, differentiated by JAX; about 128 MiB of networks in memory at a time."""
-        self._only_plain("gradients at initialization")
+        self.require_plain("gradients at initialization")
         m = V0.shape[0]
         if width < m:
             raise ValueError(
@@ -290,7 +291,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         options: Mapping[str, Any],
     ) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
-        self._only_plain("training")
+        self.require_plain("training")
         scale, trains = _training_options(options, V0.dtype)
         width = steps / self.depth_to_width
         vectors = limit_vectors(self.activation, width, V0.dtype)
@@ -340,7 +341,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
 
         A layer costs width · labels² operations by law, labels³ for linear networks, and width² · labels with weights.
         """
-        self._only_plain("training")
+        self.require_plain("training")
         labels = V0.shape[0] * (updates * substeps + 1)
         scale, trains = _training_options(options, V0.dtype)
         rates = {"learning_rate": learning_rate, "output_scale": scale}

@@ -241,6 +241,7 @@ def meijer_output_density(
 
 def _total(mlp: Any) -> float:
     instance_of("mlp", mlp, MLP, "an MLP such as MLP(Identity(), depth_to_width=1.0)")
+    mlp.require_plain("the exact output law")
     return float(log_variance_rate(mlp.activation)) * float(mlp.depth_to_width)
 
 

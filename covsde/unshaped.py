@@ -232,6 +232,7 @@ def first_order_chain(
 
 def _layer(mlp: Any) -> UnshapedReLU:
     instance_of("mlp", mlp, MLP, "an MLP such as MLP(LeakyReLU(0.0), depth_to_width=1.0)")
+    mlp.require_plain("the unshaped limit, with its chain and its networks,")
     return unshaped(mlp.activation)
 
 

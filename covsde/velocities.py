@@ -252,7 +252,7 @@ def sample_network_velocities(
             f"width={width} is smaller than the number of inputs m={V0.shape[0]}: use width >= m, so that inputs as "
             "wide as the layers can have this Gram matrix."
         )
-    architecture._only_plain("velocities at initialization")
+    architecture.require_plain("velocities at initialization")
     layers, tau = saved_layers(save_at, depth, 10)
     chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
     # Weights, slopes and directions of a network, and its vectors.

@@ -118,6 +118,8 @@ def test_bad_arguments_are_named() -> None:
     silu = cs.ShapedSmooth("silu")
     with pytest.raises(ValueError, match="v0 must be a positive variance"):
         cs.explosion_probability(silu, -1.0)
+    with pytest.raises(ValueError, match="only the critical 1/2"):
+        cs.explosion_probability(cs.ShapedSmooth("silu", exponent=0.8), 1.0)
     with pytest.raises(ValueError, match="activation must be a smooth activation"):
         cs.explosion_probability(cs.Identity(), 1.0)
     with pytest.raises(ValueError, match="t must hold increasing clock times"):

@@ -228,3 +228,17 @@ def test_a_smooth_activation_has_no_closed_form() -> None:
 
     with pytest.raises(TypeError, match="OutputLaw"):
         cs.limit_output_density(cs.MLP(cs.ShapedSmooth(jnp.tanh)), 1.0)
+
+
+@pytest.mark.parametrize("more", [{"bias": 0.5}, {"gain": 0.5}, {"width_profile": (0.5,)}], ids=lambda d: next(iter(d)))
+def test_what_a_closed_form_does_not_contain_is_refused(more: dict) -> None:
+    mlp = cs.MLP(cs.Identity(), 1.0, **more)
+    for call in (
+        lambda: cs.limit_kurtosis(mlp),
+        lambda: cs.limit_output_density(mlp, [0.5]),
+        lambda: cs.first_order_posterior(mlp, np.eye(1), [1.0], 0.1),
+        lambda: cs.simulate_unshaped(cs.MLP(cs.LeakyReLU(0.0), 1.0, **more)),
+        lambda: cs.sample_unshaped_networks(cs.MLP(cs.LeakyReLU(0.0), 1.0, **more), 0.3, width=10),
+    ):
+        with pytest.raises(ValueError, match="leave these arguments out"):
+            call()
