@@ -142,9 +142,8 @@ def simulate_gradients(
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
     tau = grid[::every]
-    chunk = positive_int(
-        "chunk", min(paths, max(64, min(2048, 2**26 // (8 * m * m * grid.size))) if chunk is None else chunk)
-    )
+    most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
+    chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
     settings = run_metadata(
         "limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths
     )

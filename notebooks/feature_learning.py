@@ -22,7 +22,7 @@ import covsde as cs
 
 # %%
 mlp = cs.MLP(cs.ShapedSmooth("tanh"), depth_to_width=0.5)
-task = {"targets": [1.0], "updates": 3, "learning_rate": 0.7}
+task = {"targets": [1.0], "updates": 2, "learning_rate": 0.7}
 limit = cs.train(mlp, [[1.0]], paths=500, key=0, **task)
 networks = cs.train_networks(mlp, [[1.0]], width=40, draws=300, key=1, **task)
 
@@ -32,7 +32,7 @@ networks = cs.train_networks(mlp, [[1.0]], width=40, draws=300, key=1, **task)
 # %%
 for name, run in (("limit", limit), ("networks", networks)):
     mean, spread = run.outputs[..., 0].mean(axis=1), run.outputs[..., 0].std(axis=1)
-    for update in range(4):
+    for update in range(3):
         print(f"{name:9} update {update}: mean of f {mean[update]:.2f}, standard deviation {spread[update]:.2f}")
 
 # %% [markdown]
@@ -42,7 +42,7 @@ for name, run in (("limit", limit), ("networks", networks)):
 figure, ax = plt.subplots(figsize=(5, 3.5))
 for name, run, style in (("limit", limit, "-"), ("networks, n = 40", networks, "o")):
     ax.plot(run.tau, run.movement().mean(axis=1), style, label=f"{name}, mean")
-ax.set(xlabel="layer time  τ = ℓ/L", ylabel="|h - h₀|²/n after 3 updates")
+ax.set(xlabel="layer time  τ = ℓ/L", ylabel="|h - h₀|²/n after 2 updates")
 ax.legend()
 
 # %% [markdown]

@@ -1,9 +1,12 @@
 """Settings for the whole suite: double precision, and nothing broadcast or promoted by accident."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
+import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
 
@@ -14,3 +17,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # The same examples on every run, and no deadline: a first call compiles.
 hypothesis.settings.register_profile("covsde", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.load_profile("covsde")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs before they are too many for one process.
+
+    Each keeps about twenty memory maps or more; Linux allows a process 65530, and beyond them XLA crashes.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > 30_000:
+        jax.clear_caches()

@@ -25,6 +25,11 @@ def short(activation: Any, V0: np.ndarray, **settings: Any) -> Ensemble:
     return simulate(MLP(activation, 1.0), V0, **settings)
 
 
+def networks(activation: Any, V0: np.ndarray, **settings: Any) -> Ensemble:
+    """A few small networks, likewise."""
+    return sample_networks(MLP(activation), V0, **({"width": 5, "depth": 3, "draws": PATHS, "chunk": PATHS} | settings))
+
+
 @st.composite
 def grams(draw: Any) -> np.ndarray:
     """Gram matrices of three inputs in one to three dimensions, of all sizes."""
@@ -54,7 +59,7 @@ def test_every_saved_matrix_of_the_limit_is_a_covariance(V0: np.ndarray, activat
 @given(V0=grams(), activation=st.sampled_from([RELU, SMOOTH, LeakyReLU(0.1)]), key=st.integers(0, 1000))
 def test_every_saved_matrix_of_a_network_is_a_covariance(V0: np.ndarray, activation: Any, key: int) -> None:
     for method in ("law", "weights"):
-        e = sample_networks(MLP(activation), V0, width=5, depth=3, draws=20, method=method, key=key)
+        e = networks(activation, V0, method=method, key=key)
         assert e.failures == {"total": 0}
         V = e.V
         np.testing.assert_array_equal(V, np.swapaxes(V, -1, -2))
@@ -92,7 +97,7 @@ def test_asking_for_more_paths_leaves_the_first_ones_unchanged(what: str) -> Non
     def ask(paths: int) -> np.ndarray:
         if what == "limit":
             return np.asarray(short(RELU, V0, paths=paths, key=3).V)
-        return np.asarray(sample_networks(MLP(RELU), V0, width=5, depth=3, draws=paths, chunk=PATHS, key=3).V)
+        return np.asarray(networks(RELU, V0, draws=paths, key=3).V)
 
     few, many = ask(PATHS + 10), ask(3 * PATHS - 1)
     np.testing.assert_array_equal(few, many[:, : PATHS + 10])
@@ -128,7 +133,7 @@ def test_permuting_the_inputs_permutes_the_law(activation: Any) -> None:
 @pytest.mark.parametrize("activation", [RELU, SMOOTH, Identity()], ids=["relu", "tanh", "linear"])
 def test_repeated_inputs_stay_repeated(activation: Any) -> None:
     V0 = np.array([[1.0, 0.3, 1.0], [0.3, 0.7, 0.3], [1.0, 0.3, 1.0]])
-    for e in (short(activation, V0, key=7), sample_networks(MLP(activation), V0, width=5, depth=4, draws=50)):
+    for e in (short(activation, V0, key=7), networks(activation, V0)):
         assert e.failures == {"total": 0}
         np.testing.assert_allclose(e.V[:, :, 2, :], e.V[:, :, 0, :], rtol=1e-9)
         np.testing.assert_allclose(e.correlation(0, 2), 1, atol=1e-12)
@@ -137,7 +142,7 @@ def test_repeated_inputs_stay_repeated(activation: Any) -> None:
 @pytest.mark.parametrize("activation", [RELU, SMOOTH, Identity()], ids=["relu", "tanh", "linear"])
 def test_a_zero_input_stays_zero(activation: Any) -> None:
     V0 = np.array([[1.0, 0.0, 0.3], [0.0, 0.0, 0.0], [0.3, 0.0, 0.7]])
-    for e in (short(activation, V0, key=8), sample_networks(MLP(activation), V0, width=5, depth=4, draws=50)):
+    for e in (short(activation, V0, key=8), networks(activation, V0)):
         assert e.failures == {"total": 0}
         np.testing.assert_array_equal(e.V[:, :, 1, :], 0)
         assert np.all(e.V[:, :, 0, 0] > 0)
@@ -170,7 +175,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(what: str, tmp_path: Path) 
     def run(checkpoint: Path | None) -> Ensemble:
         if what == "limit":
             return short(RELU, V0, paths=total, key=10, checkpoint=checkpoint)
-        return sample_networks(MLP(RELU), V0, width=5, depth=3, draws=total, chunk=PATHS, key=10, checkpoint=checkpoint)
+        return networks(RELU, V0, draws=total, key=10, checkpoint=checkpoint)
 
     whole = run(None)
     np.testing.assert_array_equal(run(tmp_path).V, whole.V)

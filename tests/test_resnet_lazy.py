@@ -110,7 +110,7 @@ def test_a_relu_resnet_of_width_one_is_geometric_brownian_motion_path_by_path() 
     # Strong order 1/2: sixteen times the steps, a quarter of the distance.
     assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.15)
     assert gaps[1] < 0.05
-    still = cs.simulate_streams(cs.ResNet(jax.nn.relu), [-2.0], paths=10, steps=10)
+    still = cs.simulate_streams(cs.ResNet(jax.nn.relu), [-2.0], paths=1000, steps=25, save_at=[0, 1])
     np.testing.assert_array_equal(still.X, -2.0)
 
 
@@ -155,9 +155,11 @@ def test_the_activation_with_an_ornstein_uhlenbeck_stream() -> None:
     a, b, x0 = 0.5, 1.0, 0.5
     phi = cs.ornstein_uhlenbeck_activation(a, b)
     x = jnp.linspace(-50, 50, 101)
-    np.testing.assert_allclose(phi.stream(phi.latent(x)), x, rtol=1e-9, atol=1e-12)  # type: ignore[attr-defined]
+    latent = jax.jit(phi.latent)  # type: ignore[attr-defined]
+    there_and_back = jax.jit(lambda x: phi.stream(phi.latent(x)))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(there_and_back(x), x, rtol=1e-9, atol=1e-12)
     s = cs.simulate_streams(cs.ResNet(phi), [x0], paths=1500, steps=100, key=4, save_at=[0, 1])
-    Z = np.asarray(phi.latent(jnp.asarray(s.X[:, :, 0, 0])))  # type: ignore[attr-defined]
+    Z = np.asarray(latent(jnp.asarray(s.X[:, :, 0, 0])))
     value, se = estimate(Z[-1])
     variance = b**2 * (1 - math.exp(-2 * a)) / (2 * a)
     assert abs(value - Z[0, 0] * math.exp(-a)) < 4 * se + 0.01
