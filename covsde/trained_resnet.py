@@ -25,6 +25,7 @@ from covsde.solvers.particles import (
     march,
     matched_normals,
 )
+from covsde.solvers.passes import solve_pass, sweep
 from covsde.solvers.revealed import Trajectory
 from covsde.solvers.units import exact_units, march_units, unit_normals
 from covsde.trained_kernels import KernelTrajectory
@@ -136,8 +137,11 @@ def _march(
     loss: Loss,
     updates: int,
     layers: tuple[int, ...],
+    infinite: bool,
 ) -> KernelTrajectory:
-    marched = march(rule, V0, targets, sources, loss=loss, updates=updates, layers=layers)
+    # The blocks of a network are a list; layer time is what Diffrax integrates over.
+    shape: dict[str, Any] = {"updates": updates, "layers": layers, "sweep": solve_pass if infinite else sweep}
+    marched = march(rule, V0, targets, sources, loss=loss, **shape)
     return _trajectory(marched, square, V0.shape[0])
 
 
@@ -222,9 +226,10 @@ def _(
     square = jnp.asarray(beta**2, V0.dtype)
     noise = _sources(key, P, P * (updates + 1), steps * len(rules), paths, V0.dtype, len(rules) == 2)
     found = []
+    shape: dict[str, Any] = {"loss": loss, "updates": updates, "infinite": settings.depth is None}
     for k, (rule_here, sources) in enumerate(zip(rules, noise, strict=True)):
         at = tuple((k + 1) * layer for layer in layers)
-        found.append(_march(rule_here, V0, targets, sources, square, loss=loss, updates=updates, layers=at))
+        found.append(_march(rule_here, V0, targets, sources, square, layers=at, **shape))
     return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
 
 

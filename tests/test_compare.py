@@ -1,12 +1,12 @@
 """Comparisons: distances against scipy, calibration of z-scores, rates, table and figure."""
 
 import builtins
+import dataclasses
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -238,51 +238,122 @@ def test_figure_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPat
         comparison.plot()
 
 
+def training(paths: int, seed: int, speed: float = 1.0, inputs: int = 2, **metadata: Any) -> cs.Training:
+    """Outputs that start as normals and move towards their targets at a rate."""
+    y = np.resize([1.0, -1.0], inputs)
+    updates, N = np.arange(4.0), 4 * inputs
+    start = np.random.default_rng(seed).standard_normal((paths, inputs))
+    f = y + (start - y) * np.exp(-speed * updates)[:, None, None]
+    Phi = np.broadcast_to(np.eye(N), (2, paths, N, N)) * (1 + speed * start[:, 0] ** 2)[:, None, None]
+    return cs.Training(
+        tau=np.array([0.0, 1.0]),
+        targets=y,
+        outputs=f,
+        losses=0.5 * np.sum((f - y) ** 2, axis=2),
+        Phi=Phi,
+        G=Phi,
+        A=Phi,
+        ntk=np.ones((4, paths, inputs, inputs)),
+        last_update=np.full(paths, 3),
+        status=np.zeros(paths, np.int8),
+        metadata={"kind": "limit", "label": "limit", "architecture": "MLP", **metadata},
+    )
+
+
 def test_training_is_compared_in_outputs_losses_and_movement(tmp_path: Path) -> None:
-    mlp, V0 = cs.MLP(cs.Identity(), 0.5), np.array([[1.0, 0.3], [0.3, 1.0]])
-    settings: dict[str, Any] = {"targets": [1.0, -1.0], "updates": 1}
-    limit = cs.train(mlp, V0, paths=2000, steps=20, **settings)
-    networks = [cs.train_networks(mlp, V0, width=n, draws=2000, **settings) for n in (40, 80)]
-    c = compare(limit, *networks)
+    limit, network = training(2000, 0), training(2000, 1, kind="network", width=80, label="networks, width 80")
+    c = compare(limit, network)
     names = ("f(0) at the end", "f(1) at the end", "loss at the end", "|h(end) - h(0)|²/n of input 0 at τ = 1")
-    assert {d.statistic for d in c.distances} == set(names)
-    # Widths of 40 and 80 are close to the limit, and a network that does not learn is not.
-    rows = {(r.statistic, r.label): r for r in c.rows}
-    assert all(abs(rows[f"median {name}", "networks, width 80"].z) < 5 for name in names)
-    untrained = cs.train_networks(mlp, V0, width=80, draws=2000, learning_rate=0.0, **settings)
-    assert max(abs(r.z) for r in compare(limit, untrained).rows) > 20
+    assert [d.statistic for d in c.distances] == list(names)
+    assert len(c.rows) == 3 * len(names)
+    assert all(abs(r.z) < 5 for r in c.rows)
+    slower = compare(limit, training(2000, 2, speed=0.7, kind="network", width=80))
+    assert all(abs(r.z) > 5 for r in slower.rows if r.statistic.startswith("median"))
     figure = c.plot(tmp_path / "training.png")
     assert len(figure.axes) == 2 * len(names)
     assert "networks, width 80" in str(c)
     json.dumps(c.to_dict())
 
 
+def test_failed_training_is_counted_and_left_out_of_means() -> None:
+    limit, network = training(500, 0), training(500, 1)
+    for name in ("outputs", "losses"):
+        getattr(network, name)[2:, :50] = np.nan
+    network.status[:50] = PathStatus.EXPLODED
+    with pytest.warns(FailedPathsWarning, match="50 of 500 paths"):
+        c = compare(limit, network)
+    assert c.rows[0].network_failures == 50
+    assert c.distances[0].network_left_out_ks == 50
+
+
 def test_a_deterministic_limit_of_training_is_compared_in_means() -> None:
-    resnet, settings = cs.ResNet(jax.nn.relu), {"targets": [1.0], "updates": 1}
-    limit = cs.train(resnet, np.ones((1, 1)), paths=2048, depth=4, **settings)
-    c = compare(limit, cs.train_networks(resnet, np.ones((1, 1)), width=64, depth=4, draws=500, **settings))
+    f = np.linspace(0, 1, 4)[:, None]
+    K = np.ones((2, 4, 4))
+    limit = cs.TrainedKernels(
+        tau=np.array([0.0, 1.0]),
+        targets=np.ones(1),
+        outputs=f,
+        losses=0.5 * (f[:, 0] - 1) ** 2,
+        H=K,
+        Phi=K,
+        G=K,
+        A=K,
+        ntk=np.ones((4, 1, 1)),
+        standard_error={"outputs": np.full((4, 1), 0.01)},
+        status=PathStatus.FINE,
+        metadata={"kind": "limit"},
+    )
+    networks = training(500, 3, inputs=1, kind="network")
+    c = compare(limit, networks)
     assert [r.statistic for r in c.rows] == ["mean f(0) at the end", "mean loss at the end"]
-    assert c.rows[0].reference_se > 0
-    assert abs(c.rows[0].z) < 5
+    mean = networks.mean(lambda r: r.outputs[-1, :, 0])
+    assert c.rows[0].z == pytest.approx((mean.value - 1) / np.hypot(0.01, mean.standard_error))
     assert c.distances == ()
+    assert len(c.plot().axes) == 4
+
+
+def gradients(paths: int, seed: int) -> cs.Gradients:
+    X = np.random.default_rng(seed).standard_normal((3, paths, 2, 12))
+    G = X @ np.swapaxes(X, 2, 3) / 12
+    tau, status = np.linspace(0, 1, 3), np.zeros(paths, np.int8)
+    return cs.Gradients(
+        tau=tau, Phi=G, G=G, A=G, outputs=X[0, :, :, 0], ntk=G[0], status=status, metadata={"kind": "limit"}
+    )
 
 
 def test_gradients_velocities_and_unshaped_networks_are_compared() -> None:
-    mlp, V0 = cs.MLP(cs.Identity(), 0.5), np.array([[1.0, 0.3], [0.3, 1.0]])
-    gradients = compare(
-        cs.simulate_gradients(mlp, V0, paths=1000), cs.sample_network_gradients(mlp, V0, width=60, draws=1000)
+    c = compare(gradients(1000, 0), gradients(1000, 1))
+    assert [d.statistic for d in c.distances] == ["log G_00 at τ = 0", "corr G_01 at τ = 0", "log Phi_00 at τ = 1"]
+    assert all(abs(r.z) < 5 for r in c.rows)
+    assert len(c.plot().axes) == 6
+    S = np.random.default_rng(2).exponential(size=(2, 300, 1, 1))
+    velocities = cs.Velocities(
+        tau=np.array([0.0, 1.0]),
+        Phi=S,
+        G=S,
+        R=S[..., 0],
+        Y=S,
+        S=S,
+        outputs=S[0, :, 0],
+        status=np.zeros(300, np.int8),
+        metadata={"kind": "limit"},
     )
-    assert all(abs(r.z) < 5 for r in gradients.rows if r.statistic.startswith("median"))
-    unshaped = cs.simulate_unshaped(cs.MLP(cs.LeakyReLU(0.0), 0.5), paths=500)
+    assert {r.z for r in compare(velocities, velocities).rows} == {0.0}
+    w = np.cumsum(np.random.default_rng(3).exponential(size=(3, 200)), axis=0)
+    unshaped = cs.UnshapedEnsemble(
+        np.array([0.0, 0.5, 1.0]), w, np.log(w), np.zeros(200), np.ones(200), {"clock": 1.0, "kind": "limit"}
+    )
     assert {d.statistic for d in compare(unshaped, unshaped).distances} == {"log q at τ = 1", "log V/V₀ at τ = 1"}
 
 
 def test_results_of_two_kinds_are_not_compared() -> None:
-    mlp, V0 = cs.MLP(cs.Identity(), 0.5), np.eye(2)
-    gradients = cs.simulate_gradients(mlp, V0, paths=50)
     with pytest.raises(ValueError, match="compare results of one kind"):
-        compare(cs.train(mlp, V0, targets=[1.0, -1.0], updates=1, paths=50, steps=5), gradients)
+        compare(training(50, 0), gradients(50, 0))
     with pytest.raises(ValueError, match="statistics are for ensembles"):
-        compare(gradients, gradients, statistics={})
+        compare(gradients(50, 0), gradients(50, 1), statistics={})
     with pytest.raises(ValueError, match="needs results of covsde"):
-        compare(np.eye(2), gradients)
+        compare(np.eye(2), gradients(50, 0))
+    longer = training(50, 1)
+    shorter = dataclasses.replace(longer, outputs=longer.outputs[:3], losses=longer.losses[:3])
+    with pytest.raises(ValueError, match="run both as far"):
+        compare(longer, shorter)

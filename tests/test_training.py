@@ -369,3 +369,16 @@ def test_bad_arguments_are_named() -> None:
         cs.train(mlp, PAIR, targets=[1.0, 0.0], loss="hinge")
     with pytest.raises(TypeError, match="no training option 'richness'"):
         cs.train(mlp, PAIR, targets=[1.0, 0.0], richness=1.0)
+
+
+def test_single_precision_sees_features_that_move_by_one_over_the_width() -> None:
+    # After one layer of width 400 the first update has moved features by 1/400 of their length.
+    settings: dict[str, Any] = {"targets": [1.0], "updates": 1, "steps": 200, "save_at": [0, 1], "chunk": 512}
+    single, double = (
+        cs.train(cs.MLP(cs.Identity(), T), ONE, paths=2048, key=key, dtype=kind, **settings)
+        for key, kind in enumerate((np.float32, np.float64))
+    )
+    a, b = (run.mean(lambda r: r.movement()[-1]) for run in (single, double))
+    assert abs(a.value - b.value) < 4 * math.hypot(a.standard_error, b.standard_error)
+    a, b = (run.mean(lambda r: r.outputs[1, :, 0]) for run in (single, double))
+    assert abs(a.value - b.value) < 4 * math.hypot(a.standard_error, b.standard_error)

@@ -17,6 +17,7 @@ from covsde.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.losses import Loss
 from covsde.networks.resnet import ResNetNetwork, _root, branch
 from covsde.solvers.particles import Rule, independent_normals, march
+from covsde.solvers.passes import sweep
 from covsde.solvers.revealed import Trajectory, put
 
 
@@ -41,7 +42,7 @@ def train_by_law(
 
     def one(k: PRNGKeyArray) -> tuple[Array, ...]:
         sources = independent_normals(k, P, labels, depth, width, V0.dtype)
-        m = march(rule, V0, targets, sources, loss=loss, updates=updates, layers=layers)
+        m = march(rule, V0, targets, sources, loss=loss, updates=updates, layers=layers, sweep=sweep)
         return m.outputs, m.Phi, m.G, m.A, beta**2 * m.ntk
 
     memory = 6 * depth * labels * width * V0.dtype.itemsize

@@ -32,7 +32,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde._linalg import semidefinite_cholesky
-from covsde.solvers.revealed import put
+from covsde.solvers.passes import Pass
+from covsde.solvers.revealed import ROUNDING, put
 
 Function = Callable[[Array], Array]
 # Sources made orthonormal together: a Gram matrix of them is factored.
@@ -173,7 +174,7 @@ def reveal(
     again = _mean(rest, frame)
     c, rest = c + again, rest - again @ frame
     norm, whole = (jnp.sqrt(jnp.mean(u * u, axis=1)) for u in (rest, v))
-    new = norm > 1e4 * jnp.finfo(v.dtype).eps * whole
+    new = norm > ROUNDING * jnp.finfo(v.dtype).eps * whole
     unit = jnp.where(new[:, None], rest / jnp.where(new, norm, 1)[:, None], 0)
     L, _ = semidefinite_cholesky(_mean(unit, unit)[None])
     pivot = jnp.diagonal(L[0])
@@ -222,6 +223,7 @@ def march(
     loss: Callable[[Array, Array], Array],
     updates: int,
     layers: tuple[int, ...],
+    sweep: Pass,
 ) -> March:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
@@ -233,6 +235,7 @@ def march(
         loss: sum over the data of a loss, of outputs (P,) and targets (P,).
         updates: training steps.
         layers: blocks after which kernels are kept, 0 … depth.
+        sweep: how a pass goes through the blocks.
 
     Returns:
         The networks' outputs and kernels.
@@ -249,15 +252,18 @@ def march(
         return jax.jvp(rule.fn, (h,), (jnp.ones_like(h),))[1]
 
     def forward(h: Array, block: tuple[Array, ...], s: _State, at: Array) -> tuple[Array, tuple[Array, ...]]:
+        """A block, and h above it."""
         e, z, q, zeta, on_e, on_q = block
         c, directions = reveal(e, rule.fn(h), at)
         fresh = jax.lax.dynamic_slice_in_dim(z, at, P)
         images = images_of(directions, fresh, q, zeta, rule.response)
         z = put(z, images, at, 0)
         learned = (rule.push * (c @ on_e.T) * s.forces[None, :]) @ on_q
-        return h + rule.scale * (c @ z) + learned @ q, (h, c, directions, images)
+        h = h + rule.scale * (c @ z) + learned @ q
+        return h, (h, c, directions, images)
 
     def backward(g: Array, block: tuple[Array, ...], s: _State, at: Array) -> tuple[Array, tuple[Array, ...]]:
+        """A block, and g below it."""
         e, z, q, zeta, on_e, on_q, h = block
         c, directions = reveal(q, g, at)
         fresh = jax.lax.dynamic_slice_in_dim(zeta, at, P)
@@ -266,37 +272,37 @@ def march(
         learned = (rule.push * (c @ on_q.T) * s.forces[None, :]) @ on_e
         phi, own = (jax.lax.dynamic_slice_in_dim(x, at, P) for x in (on_e, put(on_q, c, at, 0)))
         kernel = (phi @ phi.T) * (own @ own.T)
-        return g + slope(h) * (rule.scale * (c @ zeta) + learned @ e), (g, c, directions, images, kernel)
+        g = g + slope(h) * (rule.scale * (c @ zeta) + learned @ e)
+        return g, (g, c, directions, images, kernel)
 
     def step(s: _State, k: Array) -> tuple[_State, Array]:
         at = k * P
         h = chi + rule.train_input * rule.rate * (inputs_gram * s.forces[None, :]) @ s.bottom
         blocks = (s.e, s.z, s.q, s.zeta, s.on_e, s.on_q)
-        last, (h, c, directions, images) = jax.lax.scan(lambda h, b: forward(h, b, s, at), h, blocks)
+        above, c, directions, images = sweep(lambda h, b: forward(h, b, s, at), h, blocks, downward=False)
+        h = jnp.concatenate([h[None], above])
         readout = sources.readout + rule.train_output * rule.rate * s.forces @ s.top
-        f = last @ readout / (rule.richness * particles)
+        f = h[-1] @ readout / (rule.richness * particles)
         s = s._replace(
             e=put(s.e, directions, at, 1),
             z=put(s.z, images, at, 1),
             on_e=put(s.on_e, c, at, 1),
-            h=put(s.h, jnp.concatenate([h, last[None]])[saved], at, 1),
-            top=put(s.top, last, at, 0),
+            h=put(s.h, h[saved], at, 1),
+            top=put(s.top, h[-1], at, 0),
             outputs=put(s.outputs, f, at, 0),
         )
         # The forces of this step act from the next step on.
-        above = jnp.broadcast_to(readout[None], (P, particles))
-        first, (g, c, directions, images, kernel) = jax.lax.scan(
-            lambda g, b: backward(g, b, s, at),
-            above,
-            (s.e, s.z, s.q, s.zeta, s.on_e, s.on_q, h),
-            reverse=True,
+        g = jnp.broadcast_to(readout[None], (P, particles))
+        below, c, directions, images, kernel = sweep(
+            lambda g, b: backward(g, b, s, at), g, (s.e, s.z, s.q, s.zeta, s.on_e, s.on_q, h[:-1]), downward=True
         )
+        g = jnp.concatenate([below, g[None]])
         s = s._replace(
             q=put(s.q, directions, at, 1),
             zeta=put(s.zeta, images, at, 1),
             on_q=put(s.on_q, c, at, 1),
-            g=put(s.g, jnp.concatenate([first[None], g])[saved], at, 1),
-            bottom=put(s.bottom, first, at, 0),
+            g=put(s.g, g[saved], at, 1),
+            bottom=put(s.bottom, g[0], at, 0),
             forces=put(s.forces, negative_gradient(f), at, 0),
         )
         return s, jnp.mean(kernel, axis=0)

@@ -34,6 +34,9 @@ Normals = Float[Array, "_ paths"]
 Lengths = Float[Array, "*layers lengths paths"]
 
 
+# In units of the machine epsilon: a vector whose part beyond known ones is shorter, relative to it, is one of them.
+ROUNDING = 16.0
+
 # What an activation with randomness of its own remembers about one layer; () for one without.
 Memory = Any
 
@@ -160,13 +163,16 @@ def combine(c: Array, vectors: Array) -> Vector:
 
 
 def split(frame: Vectors, v: Vector) -> tuple[Array, Scalars, Vector]:
-    """Components of v on a frame, the norm of the rest and its direction (0 if there is none); Gram–Schmidt, twice."""
+    """Components of v on a frame, the norm of the rest and its direction (0 if there is none); Gram–Schmidt, twice.
+
+    A rest is none only if it is rounding: features move by 1/n in a layer, and what is small at first is not later.
+    """
     first = dot(frame, v[None])
     rest = v - combine(first, frame)
     second = dot(frame, rest[None])
     rest = rest - combine(second, frame)
     norm, whole = jnp.sqrt(dot(rest, rest)), jnp.sqrt(dot(v, v))
-    new = norm > 1e4 * jnp.finfo(v.dtype).eps * whole
+    new = norm > ROUNDING * jnp.finfo(v.dtype).eps * whole
     direction = jnp.where(new[None, :], rest / jnp.where(new, norm, 1)[None, :], 0)
     return first + second, jnp.where(new, norm, 0), direction
 
@@ -190,13 +196,13 @@ def put(whole: Array, block: Array, start: Array, axis: int) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(whole, block, start, axis=axis)
 
 
-def stages(steps: int) -> list[tuple[int, int]]:
+def stages(P: int, steps: int) -> list[tuple[int, int]]:
     """Gradient steps [start, stop) during which arrays keep their size: the room is for the labels of `stop` steps.
 
     What is not revealed is zero, and costs as much as what is: half as much room for the first half of training saves
-    almost half of all work, and more stages less than their compilation costs.
+    almost half of all work, and more stages, or two for few labels, save less than their compilation costs.
     """
-    cuts = sorted({0, (steps + 1) // 2, steps})
+    cuts = sorted({0, (steps + 1) // 2, steps} if P * steps >= 8 else {0, steps})
     return list(itertools.pairwise(cuts))
 
 
@@ -411,7 +417,7 @@ def train_revealed(
         )
 
     s, labels, kernels = None, 0, []
-    for first, last in stages(updates * substeps + 1):
+    for first, last in stages(P, updates * substeps + 1):
         s, labels = begin(P * last) if s is None else grow(s, labels, P * last), P * last
         s, ntk = jax.lax.scan(functools.partial(step, labels), s, jnp.arange(first, last))
         kernels.append(ntk)
