@@ -9,6 +9,9 @@ import jax
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
+# Before anything is computed. Most of the time goes into compiling programs that run once: LLVM's first level of
+# optimization takes a fifth off the suite. test_miscompilation asks for the level that users have.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
