@@ -97,8 +97,8 @@ def test_wide_unshaped_networks_with_many_heads_follow_the_residual_equation(nor
         flow = flow + rate(flow) / depth
     rows, columns = problems.UPPER
     found, error = np.mean(V, axis=0)[rows, columns], np.std(V, axis=0)[rows, columns] / math.sqrt(24)
-    # Heads without an output matrix split the attention's noise, key_size=64 bends the logits' law by about 1%.
-    assert np.all(np.abs(found - np.asarray(flow)[rows, columns]) < 4 * error + 0.02 * np.abs(found).max())
+    # Heads without an output matrix split the attention's noise, and key_size=64 bends the logits' law a little.
+    assert np.all(np.abs(found - np.asarray(flow)[rows, columns]) < 4 * error + 0.004 * np.abs(found).max())
 
 
 def test_the_map_of_relu_correlations_is_the_gaussian_integral() -> None:
