@@ -1,7 +1,6 @@
 """The command `covsde`: compare, list and doctor."""
 
 import argparse
-import csv
 import importlib.util
 import json
 import math
@@ -31,6 +30,7 @@ from covsde.compare import compare
 from covsde.compare_ensembles import Comparison
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram, gram
+from covsde.matrix_files import UnreadableFile, read_matrix
 from covsde.mlp import MLP
 from covsde.resnet import ResNet
 from covsde.simulate import sample_networks, simulate
@@ -100,69 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_csv(path: Path) -> np.ndarray:
-    def number(cell: str) -> float | None:
-        try:
-            return float(cell)
-        except ValueError:
-            return None
-
-    rows: list[list[float]] = []
-    # utf-8-sig: spreadsheets put a byte order mark first.
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            values = [number(cell) for cell in cells]
-            if not rows and reader.line_num == 1 and all(value is None for value in values):
-                continue  # a header
-            for column, (cell, value) in enumerate(zip(cells, values, strict=True), 1):
-                if value is None:
-                    what = f"holds {cell.strip()!r}, which is not a number" if cell.strip() else "is empty"
-                    raise _Refusal(
-                        f"{path}: line {reader.line_num}, column {column} {what}; give numbers separated by commas."
-                    )
-            row = [value for value in values if value is not None]
-            if rows and len(row) != len(rows[0]):
-                raise _Refusal(
-                    f"{path}: line {reader.line_num} has {len(row)} columns and the rows before it have "
-                    f"{len(rows[0])}; give every row the same number of columns."
-                )
-            rows.append(row)
-    if not rows:
-        raise _Refusal(f"{path} holds no numbers; give one input per row.")
-    return np.array(rows, np.float64)
-
-
-def _read_matrix(path: Path) -> Float[np.ndarray, "rows columns"]:
-    """The matrix in a .npy or .csv file, or a sentence on why there is none."""
-    if path.suffix not in (".npy", ".csv"):
-        raise _Refusal(f"{path} must be a .npy or .csv file; save the array with numpy.save or numpy.savetxt.")
-    try:
-        array = _read_csv(path) if path.suffix == ".csv" else np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise _Refusal(f"{path} cannot be read ({error.strerror or 'damaged'}); check the path.") from error
-    except (ValueError, EOFError, csv.Error) as error:
-        raise _Refusal(f"{path} is damaged or not a {path.suffix} file of numbers; write it again.") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise _Refusal(f"{path} must hold real numbers; convert the array with astype(float) before saving it.")
-    if array.ndim != 2 or 0 in array.shape:
-        raise _Refusal(f"{path} must hold a matrix with at least one row and column, got shape {array.shape}.")
-    if not np.all(np.isfinite(array)):
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise _Refusal(
-            f"{path} holds a NaN or infinite value (row {row}, column {column}, counted from 0): remove or replace it."
-        )
-    return array.astype(np.float64)
-
-
 def _initial(args: argparse.Namespace) -> tuple[Float[np.ndarray, "m m"], list[str]]:
     """V₀ and lines that say where it comes from."""
     if (args.inputs is None) == (args.gram is None):
         raise _Refusal("give either --inputs FILE or --gram FILE.")
     path: Path = args.inputs or args.gram
-    matrix = _read_matrix(path)
+    try:
+        matrix = read_matrix(path)
+    except UnreadableFile as error:
+        raise _Refusal(str(error)) from error
     if args.gram and matrix.shape[0] != matrix.shape[1]:
         raise _Refusal(
             f"{path} must hold a square Gram matrix, got shape {matrix.shape}; for inputs, one per row, use --inputs."

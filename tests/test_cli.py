@@ -9,6 +9,7 @@ import pytest
 import covsde
 from covsde import Ensemble, cli
 from covsde.cli import main
+from covsde.matrix_files import read_matrix
 
 SMALL = ["--depth-to-width", "0.5", "--paths", "64", "--draws", "32", "--widths", "8", "16"]
 RESULTS = {"comparison.png", "comparison.pdf", "comparison.json", "limit.npz", "network-width-8.npz"}
@@ -189,7 +190,7 @@ def test_first_rows_of_a_large_file(folder):
 def test_good_csv(tmp_path, text):
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
-    np.testing.assert_array_equal(cli._read_matrix(path), [[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(read_matrix(path), [[1.0, 2.0], [3.0, 4.0]])
 
 
 def test_failed_paths_are_told_in_sentences(folder, capsys):
