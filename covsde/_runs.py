@@ -106,8 +106,12 @@ def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[
 
 
 def even_chunk(total: int, largest: int) -> int:
-    """Paths per chunk when none may be larger: equal chunks, so that few paths are computed to be cut."""
-    return -(-total // -(-total // largest))
+    """Paths per chunk when none should be larger: equal chunks, so that few paths are computed to be cut.
+
+    Of many paths a multiple of 16, for which vector units have no remainder.
+    """
+    even = -(-total // -(-total // largest))
+    return even if even < 32 else min(total, -(-even // 16) * 16)
 
 
 def run_chunks(

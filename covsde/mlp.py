@@ -273,7 +273,7 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         memory = labels * (4 * size + 4 * labels * labels) if width is None else 0
         layer = (7 * labels * size + memory) * itemsize
         fits = min(512, 2**28 // ((layers + 1) * layer))
-        return max(16, fits if width is not None else min(fits, max(32, 2**20 // layer)))
+        return max(16, fits if width is not None else min(fits, max(64, 2**20 // layer)))
 
     def train_limit(
         self,
