@@ -21,6 +21,7 @@ ACTIVATIONS = {
     "linear": cs.Identity(),
     "tanh": cs.ShapedSmooth(jnp.tanh),
     "κ₂=.5, κ₃=-1": cs.ShapedSmooth(lambda x: x + 0.25 * x**2 - x**3 / 6),
+    "ReLU (1, -1)": cs.ShapedReLU(1.0, -1.0),
 }
 
 

@@ -269,9 +269,8 @@ class MLP(AbstractWithGradients, AbstractTrainable):
 
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
         """Bounded by the vectors of every layer and label; in the limit a layer stays in a processor's cache."""
-        size = 4 * labels if width is None else width
-        memory = labels * (4 * size + 4 * labels * labels) if width is None else 0
-        layer = (7 * labels * size + memory) * itemsize
+        size = NEURONS + 2 * labels if width is None else width
+        layer = 7 * labels * size * itemsize
         fits = min(512, 2**28 // ((layers + 1) * layer))
         return max(16, fits if width is not None else min(fits, max(64, 2**20 // layer)))
 

@@ -209,7 +209,7 @@ def train(
         TypeError: for an activation without a limit, or an option the architecture does not know.
 
     Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
-    Waterloo, 2025). Smooth even parts (κ₂ ≠ 0) and shaped ReLU run as networks of width steps/T without weights.
+    Waterloo, 2025); equations and scheme in covsde/limits/feature_learning.py.
     """
     gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
     paths, kind, typed, function = positive_int("paths", paths), resolve_dtype(dtype), typed_key(key), loss_named(loss)

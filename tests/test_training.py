@@ -13,6 +13,8 @@ import pytest
 from scipy import stats
 
 import covsde as cs
+from covsde.limits.backward import backward_of
+from covsde.limits.feature_learning import NEURONS, Layer
 from covsde.losses import squared
 from covsde.networks.backward import embed
 from covsde.networks.layers import Layers
@@ -24,6 +26,7 @@ PAIR = np.asarray(problems.PAIR)
 ONE = np.eye(1)
 TANH = cs.ShapedSmooth(jnp.tanh)
 CUBIC = cs.ShapedSmooth(lambda x: x + 0.5 * x**2 - x**3 / 6)  # κ₂ = 1, κ₃ = -1
+RELU = cs.ShapedReLU(1.0, -1.0)  # κ = 4
 T = 0.5
 
 
@@ -117,35 +120,36 @@ def test_networks_without_weights_have_the_law_of_those_with_weights(
 # --- the discretised limit is the exact law of a network --------------------------------------------------------------
 
 
-def isotropic_map(rng: np.random.Generator, n: int) -> np.ndarray:
-    """B_kij with the covariance of z_i z_j of Gaussian z, over n²."""
-    B = np.tril(rng.standard_normal((n, n, n)), -1)
-    B = B + np.swapaxes(B, 1, 2)
-    index = np.arange(n)
-    B[:, index, index] = rng.standard_normal((n, 1)) + math.sqrt(2) * rng.standard_normal((n, n))
-    return B / n
+def closed_network(
+    rng: np.random.Generator, n: int, d: int, even: Any, slope: Any, power: float, kappa3: float, updates: int
+) -> np.ndarray:
+    """A network whose weights are really drawn, trained in NumPy: f, and overlaps at mid layer.
 
-
-def closed_network(rng: np.random.Generator, n: int, d: int, kappa2: float, kappa3: float, updates: int) -> np.ndarray:
-    """A network whose weights and quadratic maps are really drawn, trained in NumPy: f, and overlaps at mid layer."""
+    Its activation is radial in all n neurons and even in NEURONS of them, each of which feeds the next.
+    """
     W, w = rng.standard_normal((d, n, n)), rng.standard_normal(n)
-    B = [isotropic_map(rng, n) if kappa2 else np.zeros((n, n, n)) for _ in range(d)]
-    x0 = math.sqrt(n) * np.eye(n)[0]
+    M, x0 = NEURONS, math.sqrt(n) * np.eye(n)[0]
     f, mid_x, mid_r = [], [], []
+    strength = math.sqrt(n / M) / math.sqrt(n)
 
     def scale(z: np.ndarray) -> float:
-        return math.exp((kappa3 / 2 * (z @ z / n - 1) - 3 * kappa2**2 / 8) / n)
+        return math.exp((kappa3 / 2 * (z @ z / n - 1) - power / 2) / n)
 
     for _ in range(updates + 1):
         x, z = [x0], []
         for l in range(d):
             z.append(W[l] @ x[-1] / math.sqrt(n))
-            x.append(scale(z[-1]) * z[-1] + kappa2 / (2 * math.sqrt(n)) * (B[l] @ z[-1]) @ z[-1])
+            new = scale(z[-1]) * z[-1]
+            for j in range(M):
+                new[(j + 1) % M] += strength * even(z[-1][j])
+            x.append(new)
         f.append(w @ x[-1] / math.sqrt(n))
         r = w
         gradients = []
         for l in reversed(range(d)):
-            g = scale(z[l]) * (r + kappa3 / n**2 * (z[l] @ r) * z[l]) + kappa2 / math.sqrt(n) * r @ (B[l] @ z[l])
+            g = scale(z[l]) * (r + kappa3 / n**2 * (z[l] @ r) * z[l])
+            for j in range(M):
+                g[j] += strength * slope(z[l][j]) * r[(j + 1) % M]
             gradients.append((l, g))
             r = W[l].T @ g / math.sqrt(n)
             if l == d // 2:
@@ -157,12 +161,21 @@ def closed_network(rng: np.random.Generator, n: int, d: int, kappa2: float, kapp
     return np.concatenate([f, A.ravel()])
 
 
-@pytest.mark.parametrize("activation", [TANH, CUBIC], ids=["odd", "general"])
-def test_a_step_of_the_limit_is_exactly_a_layer_of_a_network(activation: Any) -> None:
-    n, d, updates = 14, 7, 2
+# ψ, ψ', E ψ(g)² and κ₃.
+CLOSED: dict[str, tuple[Any, tuple[Any, Any, float, float]]] = {
+    "odd": (TANH, (lambda z: 0.0, lambda z: 0.0, 0.0, -2.0)),
+    "general": (CUBIC, (lambda z: z * z / 2, lambda z: z, 0.75, -1.0)),
+    "relu": (RELU, (abs, np.sign, 1.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_step_of_the_limit_is_exactly_a_layer_of_a_network(name: str) -> None:
+    n, d, updates = 16, 8, 2
+    activation, (even, slope, power, kappa3) = CLOSED[name]
     rng = np.random.default_rng(1)
     with np.errstate(over="ignore", invalid="ignore"):
-        real = np.array([closed_network(rng, n, d, activation.kappa2, activation.kappa3, updates) for _ in range(3000)])
+        real = np.array([closed_network(rng, n, d, even, slope, power, kappa3, updates) for _ in range(3000)])
     run = cs.train(
         cs.MLP(activation, T),
         ONE,
@@ -171,7 +184,7 @@ def test_a_step_of_the_limit_is_exactly_a_layer_of_a_network(activation: Any) ->
         steps=d,
         paths=8192,
         chunk=4096,
-        save_at=[0, 3 / 7, 1],
+        save_at=[0, 0.5, 1],
     )
     ours = np.concatenate([run.outputs[:, :, 0], np.moveaxis(run.A[1], 0, -1).reshape(9, -1)]).T
     # So narrow a network can diverge: at one place, for both.
@@ -183,6 +196,50 @@ def test_a_step_of_the_limit_is_exactly_a_layer_of_a_network(activation: Any) ->
         x, y = np.tanh(ours[:, i] * ours[:, j]), np.tanh(real[:, i] * real[:, j])
         (a, se_a), (b, se_b) = problems.estimate(x), problems.estimate(y)
         close(a, se_a, b, se_b)
+
+
+@pytest.mark.parametrize("activation", [TANH, CUBIC, RELU], ids=["odd", "general", "relu"])
+def test_gradients_of_a_layer_are_those_of_automatic_differentiation(activation: Any) -> None:
+    layer = Layer(jnp.asarray(40.0), backward_of(activation).expansion())
+    z, r = jax.random.normal(jax.random.key(0), (2, NEURONS + 4, 3))
+    _, pull_back = jax.vjp(layer.features, z)
+    np.testing.assert_allclose(layer.gradients(z, r), pull_back(r)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation", [CUBIC, RELU], ids=["general", "relu"])
+def test_before_training_the_even_part_has_the_gradients_of_the_limit_at_initialization(activation: Any) -> None:
+    # Another solver, on Grams, with the closed Gaussian moments of the activation: two inputs, where it matters.
+    start = cs.simulate_gradients(cs.MLP(activation, T), PAIR, paths=8192, steps=10, key=5)
+    run = cs.train(
+        cs.MLP(activation, T),
+        PAIR,
+        targets=[1.0, -1.0],
+        updates=0,
+        paths=8192,
+        chunk=2048,
+        steps=100,
+        save_at=[0, 0.5, 1],
+    )
+    both = (
+        (run.Phi[-1], run.G[0], run.A[0], run.A[1], run.ntk[0]),
+        (start.Phi[-1], start.G[0], start.A[0], start.A[5], start.ntk),
+    )
+    statistics = {
+        "log Phi": lambda Phi, G, A, mid, K: np.log(Phi[:, 0, 0]),
+        "rho": lambda Phi, G, A, mid, K: Phi[:, 0, 1] / np.sqrt(Phi[:, 0, 0] * Phi[:, 1, 1]),
+        "log G": lambda Phi, G, A, mid, K: np.log(G[:, 0, 0]),
+        "G across": lambda Phi, G, A, mid, K: np.tanh(G[:, 0, 1]),
+        "A across, mid": lambda Phi, G, A, mid, K: mid[:, 0, 1],
+        "A across": lambda Phi, G, A, mid, K: A[:, 0, 1],
+        "A moved": lambda Phi, G, A, mid, K: np.tanh(A[:, 0, 1] - mid[:, 0, 0]) * np.sign(mid[:, 0, 0]),
+        "A moved, size": lambda Phi, G, A, mid, K: np.abs(A[:, 0, 1] - A[:, 0, 0]),
+        # Rounded: a ReLU does not move it at all.
+        "A itself moved": lambda Phi, G, A, mid, K: np.round(np.abs(A[:, 0, 0] - mid[:, 0, 0]), 9),
+        "ntk": lambda Phi, G, A, mid, K: np.tanh(K[:, 0, 1]),
+    }
+    for name, f in statistics.items():
+        x, y = (f(*(np.asarray(X, float) for X in side)) for side in both)
+        assert stats.ks_2samp(x, y).pvalue > 1e-3, name
 
 
 # --- identities of the limit ----------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ both of order one. At the top G = 1, A(a, b) = f(a), f | Φ_T ~ N(0, Φ_T). In d
 
 AᵀΦ⁻¹A - rank(Φ) G is what the weights' known action on the forward vectors leaves of a fresh Wishart step: on the span
 of the h the gradient is known, and only the rest of its square is new. κ, B, C and M come from the activation:
-writing φ_s = z + ψ(z)/√n + …, κ_bd is the drift of E φ_s'(z_b)φ_s'(z_d), and with q_ab = ψ(z_a) - z_a ψ'(z_b)
+writing φ_s = z + ψ(z)/√n + … (limits/expansion.py), κ_bd is the drift of E φ_s'(z_b)φ_s'(z_d), and with
+q_ab = ψ(z_a) - z_a ψ'(z_b)
 
     M_{ab,cd} = E[q_ab q_cd],    B_{ab,e} = -E[q_ab ψ(z_e)],    z ~ N(0, Φ)
 
@@ -28,14 +29,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
+from covsde.limits.expansion import Expansion, Modulus, Number, Quadratic
 from covsde.limits.mlp import drift_of
 
 Matrices = Float[Array, "paths m m"]
-Number = Float[Array, ""] | float
 
 
 class AbstractBackward(eqx.Module):
     """What an activation contributes to the backward equations, per unit of decreasing clock time."""
+
+    @abc.abstractmethod
+    def expansion(self) -> Expansion:
+        """ψ and κ₃, from which everything else follows; training needs nothing else."""
 
     @abc.abstractmethod
     def gradient_rate(self, Phi: Matrices) -> Matrices:
@@ -55,6 +60,10 @@ class OddBackward(AbstractBackward):
 
     kappa3: Number
 
+    def expansion(self) -> Expansion:
+        """κ₃ alone."""
+        return Expansion(None, self.kappa3)
+
     def gradient_rate(self, Phi: Matrices) -> Matrices:
         """κ_bd = κ₃/2 (Φ_bb + Φ_dd - 2)."""
         return self.kappa3 / 2 * (_rows(Phi) + _columns(Phi) - 2)
@@ -73,6 +82,10 @@ class SmoothBackward(AbstractBackward):
 
     kappa2: Number
     kappa3: Number
+
+    def expansion(self) -> Expansion:
+        """ψ = κ₂z²/2, and κ₃."""
+        return Expansion(Quadratic(self.kappa2), self.kappa3)
 
     def gradient_rate(self, Phi: Matrices) -> Matrices:
         """κ_bd = κ₂² (Φ_bd - 3/4) + κ₃/2 (Φ_bb + Φ_dd - 2)."""
@@ -111,6 +124,10 @@ class ReLUBackward(AbstractBackward):
     """
 
     kappa: Number
+
+    def expansion(self) -> Expansion:
+        """ψ = √κ|z|/2."""
+        return Expansion(Modulus(self.kappa), 0.0)
 
     def gradient_rate(self, Phi: Matrices) -> Matrices:
         """κ_bd = -(κ/2π) arccos ρ_bd, exactly 0 on the diagonal."""

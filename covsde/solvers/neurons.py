@@ -1,4 +1,4 @@
-"""Vectors of one layer, neuron by neuron: networks exactly in law, and limits that have no smaller form."""
+"""Vectors of one layer, neuron by neuron: finite networks exactly in law."""
 
 import equinox as eqx
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.solvers.revealed import AbstractVectors, Lengths, Memory, Normals, Vector
+from covsde.solvers.revealed import AbstractVectors, Lengths, Vector
 
 
 class Neurons(AbstractVectors):
@@ -33,51 +33,30 @@ class Neurons(AbstractVectors):
         """One per forward and one per backward label."""
         return 2 * labels
 
-    def extra(self, labels: int) -> tuple[int, int]:
-        """None."""
-        return 0, 0
-
-    def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> tuple[()]:
-        """None."""
-        return ()
-
-    def grow_memory(self, memory: tuple[()], labels: int, more: int) -> tuple[()]:
-        """None."""
-        return memory
-
     def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """All of them: the basis is that of the neurons."""
         return jnp.ones(self.neurons, self.width.dtype)
 
     def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
         """None: every neuron has its normal."""
-        return jnp.zeros((layers, used.size, 0, paths), self.width.dtype)
+        return jnp.zeros((layers, used.size, paths), self.width.dtype)
 
-    def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
+    def fresh(
+        self, normals: Vector, length: Float[Array, " paths"], revealed: Float[Array, " size"], slot: Array
+    ) -> Vector:
         """n independent normals of variance 1/n."""
         return normals / jnp.sqrt(self.width)
 
-    def activate(
-        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, lengths: Lengths
-    ) -> tuple[Vector, Memory]:
+    def activate(self, z: Vector) -> Vector:
         """√c φ_s(z), neuron by neuron."""
         root = self.neurons**0.5
-        return self.activation.at_width(self.neurons)(root * z) * (self._c_root() / root), memory
+        return self.activation.at_width(self.neurons)(root * z) * (self._c_root() / root)
 
-    def pull_back(
-        self,
-        memory: Memory,
-        z: Vector,
-        r: Vector,
-        label: Array,
-        forward: Array,
-        normals: Normals,
-        lengths: Lengths,
-    ) -> tuple[Vector, Memory]:
+    def pull_back(self, z: Vector, r: Vector) -> Vector:
         """√c φ_s'(z) r, neuron by neuron."""
         z = self.neurons**0.5 * z
         _, slope = jax.jvp(self.activation.at_width(self.neurons), (z,), (jnp.ones_like(z),))
-        return self._c_root() * slope * r, memory
+        return self._c_root() * slope * r
 
     def _c_root(self) -> float:
         return self.activation.normalisation(self.neurons) ** 0.5

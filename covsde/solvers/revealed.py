@@ -30,15 +30,11 @@ from covsde.solvers.passes import Pass
 Vector = Float[Array, "size paths"]
 Vectors = Float[Array, "labels size paths"]
 Scalars = Float[Array, " paths"]
-Normals = Float[Array, "_ paths"]
-Lengths = Float[Array, "*layers lengths paths"]
+Lengths = Float[Array, "layers P paths"]
 
 
 # In units of the machine epsilon: a vector whose part beyond known ones is shorter, relative to it, is one of them.
 ROUNDING = 16.0
-
-# What an activation with randomness of its own remembers about one layer; () for one without.
-Memory = Any
 
 
 class AbstractVectors(eqx.Module):
@@ -60,57 +56,33 @@ class AbstractVectors(eqx.Module):
         """Independent vectors of a layer that training reveals: the width must exceed it."""
 
     @abc.abstractmethod
-    def extra(self, labels: int) -> tuple[int, int]:
-        """Normals the activation needs per forward and per backward label, beyond those of `fresh`."""
-
-    @abc.abstractmethod
-    def memory(self, labels: int, depth: int, paths: int, dtype: jnp.dtype) -> Memory:
-        """The empty memory of every layer, arrays with the layers first and the paths last."""
-
-    @abc.abstractmethod
-    def grow_memory(self, memory: Memory, labels: int, more: int) -> Memory:
-        """The memory of every layer with room for more labels."""
-
-    @abc.abstractmethod
     def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """1 for the basis directions in use after this many forward and backward labels, 0 for others."""
 
     @abc.abstractmethod
     def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
-        """Lengths of new vectors beyond `used` known directions: one for `fresh`, maybe more of its own.
-
-        Their shape is (layers, P, lengths, paths).
-        """
+        """Lengths, times √n, of fresh Gaussian vectors beyond `used` known directions, (layers, P, paths)."""
 
     @abc.abstractmethod
-    def fresh(self, normals: Vector, lengths: Lengths, revealed: Float[Array, " size"], slot: Array) -> Vector:
+    def fresh(
+        self, normals: Vector, length: Float[Array, " paths"], revealed: Float[Array, " size"], slot: Array
+    ) -> Vector:
         """A Gaussian vector of variance 1/n independent of everything, given standard normals.
 
         Args:
             normals: standard normals.
-            lengths: what `lengths` drew for it.
+            length: what `lengths` drew for it.
             revealed: the basis directions in use.
-            slot: the basis direction free for this vector.
+            slot: the number of the basis direction free for this vector: forward labels, then backward labels.
         """
 
     @abc.abstractmethod
-    def activate(
-        self, memory: Memory, z: Vector, label: Array, backward: Array, normals: Normals, lengths: Lengths
-    ) -> tuple[Vector, Memory]:
-        """√c φ_s(z) of a new forward label, `backward` labels having been revealed."""
+    def activate(self, z: Vector) -> Vector:
+        """√c φ_s(z)."""
 
     @abc.abstractmethod
-    def pull_back(
-        self,
-        memory: Memory,
-        z: Vector,
-        r: Vector,
-        label: Array,
-        forward: Array,
-        normals: Normals,
-        lengths: Lengths,
-    ) -> tuple[Vector, Memory]:
-        """√c φ_s'(z)ᵀ r of a new backward label, `forward` labels having been revealed."""
+    def pull_back(self, z: Vector, r: Vector) -> Vector:
+        """√c φ_s'(z)ᵀ r."""
 
 
 class Trajectory(NamedTuple):
@@ -144,7 +116,6 @@ class _State(NamedTuple):
     outputs: Array  # (labels, paths)
     forces: Array  # -∂loss/∂f, (labels, paths)
     readout: Array  # (size, paths)
-    memory: Memory  # of the activations of layers 1 … depth
     bottom: Array  # gradients in the inputs, (labels, size, paths)
 
 
@@ -263,12 +234,12 @@ def train_revealed(
     negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
 
     def drawn(
-        key: PRNGKeyArray, layers: int, normals: int, revealed: Callable[[Array], Array]
-    ) -> tuple[Float[Array, "layers P normals paths"], Float[Array, "layers P lengths paths"]]:
+        key: PRNGKeyArray, size: int, revealed: Callable[[Array], Array]
+    ) -> tuple[Float[Array, "layers P size paths"], Lengths]:
         normal_key, length_key = jax.random.split(key)
         used = jnp.sum(jax.vmap(revealed)(jnp.arange(P)), axis=1)
-        lengths = space.lengths(length_key, used, layers, paths)
-        return jax.random.normal(normal_key, (layers, P, normals, paths), dtype), lengths
+        lengths = space.lengths(length_key, used, depth, paths)
+        return jax.random.normal(normal_key, (depth, P, size, paths), dtype), lengths
 
     def trained_inputs(s: _State, labels: int) -> Vectors:
         first = jnp.pad(L[0], ((0, 0), (0, space.size(labels) - P)))[:, :, None]
@@ -283,71 +254,59 @@ def train_revealed(
         return s.readout + rate * combine(s.forces, s.features[-1]) if train_readout else s.readout
 
     def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray, labels: int) -> tuple[Any, ...]:
-        size, extra = space.size(labels), space.extra(labels)[0]
-        normals, lengths = drawn(key, depth, size + extra, lambda p: space.revealed(labels, k * P + p, k * P))
+        normals, lengths = drawn(key, space.size(labels), lambda p: space.revealed(labels, k * P + p, k * P))
 
         def layer(x: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
-            e, m, h, v, gradients, features, memory, normals, lengths = inputs
+            e, m, h, v, gradients, features, normals, lengths = inputs
 
-            def reveal(carry: tuple[Any, ...], new: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
-                (e, m, memory), (p, x, normals, lengths) = carry, new
+            def reveal(carry: tuple[Array, ...], new: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+                (e, m), (p, x, normals, length) = carry, new
                 a = k * P + p
                 c, norm, direction = split(e, x)
-                fresh = space.fresh(normals[:size], lengths, space.revealed(labels, a, k * P), a)
+                fresh = space.fresh(normals, length, space.revealed(labels, a, k * P), a)
                 image = _image(fresh, direction, h, v)
                 push = s.forces * dot(features, x[None])
                 z = combine(c, m) + norm[None, :] * image + rate * combine(push, gradients)
-                above, memory = space.activate(memory, z, a, k * P, normals[size:], lengths)
                 e, m = put(e, direction[None], a, 0), put(m, image[None], a, 0)
-                return (e, m, memory), (direction, image, z, above)
+                return (e, m), (direction, image, z, space.activate(z))
 
-            (_, _, memory), kept = jax.lax.scan(reveal, (e, m, memory), (jnp.arange(P), x, normals, lengths))
-            return kept[-1], (*kept, memory)
+            _, kept = jax.lax.scan(reveal, (e, m), (jnp.arange(P), x, normals, lengths))
+            return kept[-1], kept
 
-        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], s.memory, normals, lengths)
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], normals, lengths)
         return tuple(sweep(layer, inputs, xs, downward=False))
 
     def backward_pass(
         s: _State, inputs: Vectors, z: Array, readout: Vector, k: Array, key: PRNGKeyArray, labels: int
     ) -> tuple[Any, ...]:
-        size, extra, known = space.size(labels), space.extra(labels)[1], (k + 1) * P
-        normals, lengths = drawn(key, depth + 1, size + extra, lambda p: space.revealed(labels, known, k * P + p))
+        known = (k + 1) * P
+        normals, lengths = drawn(key, space.size(labels), lambda p: space.revealed(labels, known, k * P + p))
 
         def layer(g: Vectors, inputs: tuple[Any, ...]) -> tuple[Vectors, tuple[Any, ...]]:
-            e, m, h, v, gradients, features, memory, z_below, normals, lengths = inputs
+            e, m, h, v, gradients, features, z_below, normals, lengths = inputs
 
-            def reveal(carry: tuple[Any, ...], new: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
-                (h, v, memory), (p, g, z, normals, lengths) = carry, new
+            def reveal(carry: tuple[Array, ...], new: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+                (h, v), (p, g, z, normals, length) = carry, new
                 b = k * P + p
                 c, norm, direction = split(h, g)
-                fresh = space.fresh(normals[:size], lengths, space.revealed(labels, known, b), labels + b)
+                fresh = space.fresh(normals, length, space.revealed(labels, known, b), labels + b)
                 image = _image(fresh, direction, e, m)
                 push = s.forces * dot(gradients, g[None])
                 r = combine(c, v) + norm[None, :] * image + rate * combine(push, features)
-                below, memory = space.pull_back(memory, z, r, b, known, normals[size:], lengths)
                 h, v = put(h, direction[None], b, 0), put(v, image[None], b, 0)
-                return (h, v, memory), (direction, image, r, below)
+                return (h, v), (direction, image, r, space.pull_back(z, r))
 
-            (_, _, memory), kept = jax.lax.scan(reveal, (h, v, memory), (jnp.arange(P), g, z_below, normals, lengths))
+            _, kept = jax.lax.scan(reveal, (h, v), (jnp.arange(P), g, z_below, normals, lengths))
             directions, images, r, below = kept
             x = jax.lax.dynamic_slice_in_dim(features, k * P, P)
             kernel = dot(x[:, None], x[None, :]) * dot(g[:, None], g[None, :])
-            return below, (directions, images, r, g, kernel, memory)
+            return below, (directions, images, r, g, kernel)
 
-        top_memory = jax.tree.map(lambda M: M[-1], s.memory)
-        top = []
-        for p in range(P):
-            below, top_memory = space.pull_back(
-                top_memory, z[-1, p], readout, k * P + p, known, normals[-1, p, size:], lengths[-1, p]
-            )
-            top.append(below)
-        # The memory of layer ℓ is met after weight ℓ. Nothing acts on the inputs: what is done at layer 0 is not used.
-        memory = jax.tree.map(lambda M: jnp.concatenate([jnp.zeros_like(M[:1]), M[:-1]]), s.memory)
+        top = jnp.stack([space.pull_back(z[-1, p], readout) for p in range(P)])
+        # Nothing acts on the inputs: what is done at layer 0 is not used.
         z_below = jnp.concatenate([inputs[None], z[:-1]])
-        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], memory, z_below, normals[:-1], lengths[:-1])
-        *rest, memory = sweep(layer, jnp.stack(top), xs, downward=True)
-        memory = jax.tree.map(lambda M, last: jnp.concatenate([M[1:], last[None]]), memory, top_memory)
-        return (*rest, memory)
+        xs = (s.e, s.m, s.h, s.v, s.gradients, s.features[:-1], z_below, normals, lengths)
+        return tuple(sweep(layer, top, xs, downward=True))
 
     readout_key, length_key, training_key = jax.random.split(key, 3)
 
@@ -355,17 +314,16 @@ def train_revealed(
         up, down = jax.random.split(jax.random.fold_in(training_key, k))
         at = k * P
         inputs, readout = trained_inputs(s, labels), trained_readout(s)
-        directions, images, z, x, memory = forward_pass(s, inputs, k, up, labels)
+        directions, images, z, x = forward_pass(s, inputs, k, up, labels)
         f = output_scale * root * dot(x[-1], readout[None])
         s = s._replace(
             e=put(s.e, directions, at, 1),
             m=put(s.m, images, at, 1),
             features=put(s.features, jnp.concatenate([inputs[None], x]), at, 1),
             outputs=put(s.outputs, f, at, 0),
-            memory=memory,
         )
         # The forces of this step act from the next step on.
-        directions, images, r, g, kernel, memory = backward_pass(s, inputs, z, readout, k, down, labels)
+        directions, images, r, g, kernel = backward_pass(s, inputs, z, readout, k, down, labels)
         above = jnp.broadcast_to(readout[None, None], (1, *r.shape[1:]))
         s = s._replace(
             h=put(s.h, directions, at, 1),
@@ -373,7 +331,6 @@ def train_revealed(
             gradients=put(s.gradients, g, at, 1),
             saved=put(s.saved, jnp.concatenate([r, above])[jnp.asarray(layers)], at, 1),
             forces=put(s.forces, negative_gradient(f), at, 0),
-            memory=memory,
             bottom=put(s.bottom, r[0], at, 0),
         )
         return s, jnp.moveaxis(jnp.mean(kernel, axis=0), -1, 0)
@@ -402,7 +359,6 @@ def train_revealed(
             outputs=zeros(labels),
             forces=zeros(labels),
             readout=readout,
-            memory=space.memory(labels, depth, paths, dtype),
             bottom=zeros(labels, size),
         )
 
@@ -413,7 +369,6 @@ def train_revealed(
             readout=space.grow(s.readout, labels, more),
             outputs=pad(s.outputs, more, 0),
             forces=pad(s.forces, more, 0),
-            memory=space.grow_memory(s.memory, labels, more),
         )
 
     s, labels, kernels = None, 0, []

@@ -1,0 +1,85 @@
+"""Feature learning in the proportional limit: the forward–backward equations, and the layer that a step of them is.
+
+A label a = (x, k) is an input at a training step. With h the features of width n, v = ∂f/∂h the gradients (of the
+output over s), T = depth/n and clock time t = ℓ/n, three covariances of order one:
+
+    Φ(a, b) = h(a)·h(b)/n,    G(a, b) = v(a)·v(b),    A(a, b) = h(a)·v(b)
+
+New labels see earlier ones as given. With p the earlier forward labels, Y the backward ones, α = Φ_pp⁻¹Φ_pa,
+S = Φ_aa - Φ_apα, A_⊥ = A(a, Y) - Σ_p α_p A(p, Y), LLᵀ = Φ_pp, and b the drift of the activation (limits/mlp.py):
+
+    dΦ_pa = dΦ_pp α + A_pY G_YY⁻¹ A_⊥ dt + √S L dξ + (b_pa - b_pp α) dt
+    dΦ_aa = αᵀdΦ_pp α + 2αᵀ(dΦ_pa - dΦ_pp α) + (A_⊥ᵀG_YY⁻¹A_⊥ - rank(G_YY) S) dt + √2 S dξ' + (b_aa - …) dt
+
+upwards; G downwards as the mirror image, from G = 1 at the top, with the rates of limits/backward.py; and, with k_a the
+training step of a, Δ = -∂loss/∂f and learning rate η₀/n on the hidden matrices,
+
+    dA(a, b)/dt = η₀ s [Σ_{k_c < k_a} - Σ_{k_c < k_b}] Δ_c Φ(a, c) G(c, b) + (activation),
+    A_0(a, b) = A_0((x_a, k_b), b) if k_a > k_b,  else  A_T(a, b) = f(a)/s,        f(a) = s A_T(a, b).
+
+S vanishes at the bottom and its mirror image at the top, where these drifts are of bridge type, so no Euler step of
+them survives a few updates. A step of h = 1/n is instead one layer of a network of width n, exactly in law: `Layer` is
+the activation of that network, and solvers/ reveals its weights where the vectors of training meet them.
+
+Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
+Waterloo, 2025, have network, training rule and tangent kernel; the full system has no public text).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from covsde.limits.expansion import Expansion
+
+Vector = Float[Array, "size paths"]
+
+# How many neurons of a layer carry the even part of its activation.
+NEURONS = 8
+
+
+class Layer(eqx.Module):
+    """An activation whose limit is that of all with the same expansion, and which acts on a few coordinates only.
+
+    The cubic part is radial, and the even part acts on M neurons, √(n/M) times as strong, each of which feeds the next:
+
+        h = λ z + Σ_{j ≤ M} ψ(√n z_j)/√(M n) e_{j+1},    λ = exp[(κ₃/2 (|z|² - 1) - E ψ(g)²/2)/n]
+
+    for vectors divided by √n. Covariances, gradients and overlaps have the drift and noise of a network all of whose n
+    neurons have φ_s, up to 1/n. Feeding the next neuron, and not itself, keeps ψ(z) out of the way of z, which is a
+    larger error of order 1/n in real networks.
+
+    Attributes:
+        width: n = 1/h.
+        expansion: what is left of the activation.
+    """
+
+    width: Float[Array, ""]
+    expansion: Expansion
+
+    @property
+    def neurons(self) -> int:
+        """M: the first coordinates of a vector are its values on these neurons, the rest any orthonormal ones."""
+        return 0 if self.expansion.even is None else NEURONS
+
+    def features(self, z: Vector) -> Vector:
+        """h(z)."""
+        h, even, M = self._scale(z) * z, self.expansion.even, self.neurons
+        if even is None:
+            return h
+        fed = jnp.roll(even.value(jnp.sqrt(self.width) * z[:M]), 1, axis=0) / jnp.sqrt(M * self.width)
+        return jnp.concatenate([h[:M] + fed, h[M:]])
+
+    def gradients(self, z: Vector, r: Vector) -> Vector:
+        """(∂h/∂z)ᵀ r = λ (r + κ₃ (z·r) z/n) + the even part's."""
+        overlap = jnp.sum(z * r, axis=0, keepdims=True)
+        g = self._scale(z) * (r + self.expansion.kappa3 / self.width * overlap * z)
+        even, M = self.expansion.even, self.neurons
+        if even is None:
+            return g
+        fed = even.slope(jnp.sqrt(self.width) * z[:M]) * jnp.roll(r[:M], -1, axis=0) / M**0.5
+        return jnp.concatenate([g[:M] + fed, g[M:]])
+
+    def _scale(self, z: Vector) -> Float[Array, "1 paths"]:
+        power = 0.0 if self.expansion.even is None else self.expansion.even.power()
+        square = jnp.sum(z * z, axis=0, keepdims=True)
+        return jnp.exp((self.expansion.kappa3 / 2 * (square - 1) - power / 2) / self.width)
