@@ -4,10 +4,12 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import platform
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 from covsde._files import atomic_write
 
 Arrays = dict[str, NDArray[Any]]
+
+# At a time.
+_MOST_CHUNKS = 4
 
 
 def versions() -> dict[str, str]:
@@ -127,11 +132,10 @@ def run_chunks(
     checkpoint: str | Path | None,
     fingerprint: dict[str, Any],
 ) -> Arrays:
-    """Run paths chunk by chunk, with progress and checkpoints.
+    """Run paths chunk by chunk, a few chunks side by side, with progress and checkpoints.
 
     Chunk c always uses fold_in(key, c) and its full size, so a result depends on neither the machine nor on how often
-    it was interrupted; surplus paths of the last chunk are cut. JAX computes a dispatched chunk while the one before
-    it is brought to its final form here.
+    it was interrupted; surplus paths of the last chunk are cut.
 
     Args:
         dispatch: starts a chunk, from its key and size.
@@ -150,35 +154,62 @@ def run_chunks(
     """
     chunks = -(-total // chunk)
     folder = None if checkpoint is None else _checkpoint_folder(Path(checkpoint), fingerprint)
-    parts: list[Arrays] = []
-    running: list[tuple[Any, Path | None]] = []
+    # JAX keeps these per thread.
+    double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
 
-    def collect() -> None:
-        for pending, file in running:
-            part = finish(pending)
-            if file is not None:
-                with atomic_write(file) as temporary:
-                    np.savez(temporary, allow_pickle=False, **part)
-            parts.append(part)
-        running.clear()
+    def start(c: int) -> Any:
+        return dispatch(jax.random.fold_in(key, c), chunk)
 
-    for c in _progress(chunks, progress, label)(iter(range(chunks))):
-        file = None if folder is None else folder / f"chunk-{c:06d}.npz"
-        if file is not None and file.exists():
-            try:
-                with np.load(file, allow_pickle=False) as stored:
-                    part = {name: stored[name] for name in axes}
-                collect()
-                parts.append(part)
-                continue
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                pass  # a damaged chunk is computed again
-        ahead = dispatch(jax.random.fold_in(key, c), chunk)
-        collect()
-        running.append((ahead, file))
-    collect()
+    def complete(c: int, pending: Any = None) -> Arrays:
+        with jax.enable_x64(double), jax.default_device(device):
+            part = finish(start(c) if pending is None else pending)
+        if folder is not None:
+            with atomic_write(_chunk_file(folder, c)) as temporary:
+                np.savez(temporary, allow_pickle=False, **part)
+        return part
+
+    stored = {} if folder is None else _stored_chunks(folder, chunks, axes)
+    missing = [c for c in range(chunks) if c not in stored]
+    pool = ThreadPoolExecutor(max_workers=_side_by_side())
+    try:
+        # The first call compiles, before the others could do it again.
+        running = {c: pool.submit(complete, c, start(c)) for c in missing[:1]}
+        running |= {c: pool.submit(complete, c) for c in missing[1:]}
+        numbers = _progress(chunks, progress, label)(iter(range(chunks)))
+        parts = [stored[c] if c in stored else running[c].result() for c in numbers]
+    finally:
+        # After an error or an interruption: chunks that run are waited for and kept, others never start.
+        pool.shutdown(cancel_futures=True)
     whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in axes.items()}
     return {name: x[(slice(None),) * (axes[name] % x.ndim) + (slice(total),)] for name, x in whole.items()}
+
+
+def _side_by_side() -> int:
+    """How many chunks to compute at a time.
+
+    XLA runs the small operations of a scan on one core of a CPU, so chunks share the cores, up to a bound on memory; an
+    accelerator computes one while another is brought to its final form.
+    """
+    if jax.default_backend() != "cpu":
+        return 2
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_CHUNKS, cores)
+
+
+def _chunk_file(folder: Path, c: int) -> Path:
+    return folder / f"chunk-{c:06d}.npz"
+
+
+def _stored_chunks(folder: Path, chunks: int, axes: Mapping[str, int]) -> dict[int, Arrays]:
+    """The finished chunks of an interrupted run; a damaged one is computed again."""
+    found = {}
+    for c in range(chunks):
+        try:
+            with np.load(_chunk_file(folder, c), allow_pickle=False) as stored:
+                found[c] = {name: stored[name] for name in axes}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            continue
+    return found
 
 
 def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:

@@ -15,6 +15,7 @@ from covsde.activations import AbstractActivation
 from covsde.architectures import AbstractTrainable, AbstractWithGradients, default_step_count
 from covsde.limits.backward import AbstractBackward, backward_of
 from covsde.limits.clock import AbstractClock, TabulatedClock, UniformClock
+from covsde.limits.feature_learning import NEURONS
 from covsde.limits.mlp import AbstractDrift, Affine, NeuralCovarianceSDE, drift_of
 from covsde.losses import Loss
 from covsde.networks.backward import sample_gradients_weights
