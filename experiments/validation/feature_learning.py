@@ -37,7 +37,7 @@ def statistics(run: cs.Training) -> dict[str, tuple[float, float]]:
     samples |= {"G₀ after 1": run.G[0, :, P, P], "movement": run.movement(2)[-1], "NTK after 1": run.ntk[1, :, 0, 0]}
     out = {}
     for name, x in samples.items():
-        x = np.clip(np.nan_to_num(x.astype(float), nan=3.0), -3, 3)
+        x = clipped(x)
         out[f"E {name}"] = float(x.mean()), float(x.std() / np.sqrt(x.size))
         if name.startswith(("f", "A")):
             deviation = (x - x.mean()) ** 2
@@ -46,28 +46,92 @@ def statistics(run: cs.Training) -> dict[str, tuple[float, float]]:
     return out
 
 
-# Means and deviations found by another program with other algorithms: f of the first input after 0, 1, 2 updates, with
-# about 4,000 paths of the discretised limit at h = 1/n', and of networks of width n really trained.
-REFERENCE = {
-    # activation, inputs: (n' of the limit, means, deviations), (n of the networks, means, deviations)
-    "identity, one input": (
-        (100, (0.002, 0.435, 0.547), (1.000, 0.718, 0.477)),
-        (100, (0.014, 0.434, 0.552), (0.962, 0.684, 0.482)),
-    ),
-    "tanh a=1, one input": (
-        (100, (-0.001, 0.419, 0.586), (0.910, 0.565, 0.399)),
-        (100, (0.003, 0.425, 0.592), (0.884, 0.557, 0.395)),
-    ),
-    "κ₂=.5, κ₃=-1, one input": (
-        (400, (-0.009, 0.424, 0.566), (0.891, 0.548, 0.405)),
-        (100, (0.007, 0.443, 0.586), (0.911, 0.552, 0.401)),
-    ),
-    "κ₂=.5, κ₃=-1, two inputs": (
-        (60, (None, 0.266, 0.412), (None, 0.549, 0.428)),
-        (60, (None, 0.284, 0.423), (None, 0.548, 0.434)),
-    ),
-}
+def clipped(x: np.ndarray, bound: float = 3.0) -> np.ndarray:
+    """Values in [-bound, bound], failed paths at the upper end, in double precision."""
+    return np.clip(np.nan_to_num(x.astype(float), nan=bound), -bound, bound)
+
+
+# What another program found with other algorithms: with about 4,000 paths of the discretised limit at h = 1/n', and
+# with networks of width n really trained, about as many. Labels of A and Φ are P·update + input.
 REFERENCE_PATHS = 4000
+REFERENCE: dict[str, list[tuple[str, int, str, float | None, float | None]]] = {
+    # activation, inputs: (what, n' or n, quantity, mean, deviation)
+    "identity, one input": [
+        ("limit", 100, "f(0) after 0", 0.002, 1.000),
+        ("limit", 100, "f(0) after 1", 0.435, 0.718),
+        ("limit", 100, "f(0) after 2", 0.547, 0.477),
+        ("limit", 100, "Φ₁(1,1)", 0.872, None),
+        ("limit", 100, "Φ₁(1,0)", 0.828, None),
+        ("limit", 50, "Φ₁(1,1)", 0.862, None),
+        ("limit", 50, "Φ₁(1,0)", 0.820, None),
+        ("networks", 100, "f(0) after 0", 0.014, 0.962),
+        ("networks", 100, "f(0) after 1", 0.434, 0.684),
+        ("networks", 100, "f(0) after 2", 0.552, 0.482),
+        ("networks", 100, "Φ₁(1,1)", 0.873, None),
+        ("networks", 100, "Φ₁(1,0)", 0.845, None),
+        ("networks", 50, "Φ₁(1,1)", 0.861, None),
+        ("networks", 50, "Φ₁(1,0)", 0.827, None),
+    ],
+    "tanh a=1, one input": [
+        ("limit", 100, "f(0) after 0", -0.001, 0.910),
+        ("limit", 100, "f(0) after 1", 0.419, 0.565),
+        ("limit", 100, "f(0) after 2", 0.586, 0.399),
+        ("limit", 100, "A½(0,0)", None, 0.555),
+        ("limit", 100, "A½(0,1)", None, 0.523),
+        ("limit", 100, "A½(1,0)", None, 0.431),
+        ("limit", 100, "A½(1,1)", None, 0.364),
+        ("networks", 100, "f(0) after 0", 0.003, 0.884),
+        ("networks", 100, "f(0) after 1", 0.425, 0.557),
+        ("networks", 100, "f(0) after 2", 0.592, 0.395),
+        ("networks", 100, "A½(0,0)", None, 0.539),
+        ("networks", 100, "A½(0,1)", None, 0.505),
+        ("networks", 100, "A½(1,0)", None, 0.415),
+        ("networks", 100, "A½(1,1)", None, 0.360),
+        ("networks", 100, "Φ₁(0,0)", 0.839, None),
+        ("networks", 50, "Φ₁(0,0)", 0.851, None),
+    ],
+    "κ₂=.5, κ₃=-1, one input": [
+        ("limit", 400, "f(0) after 0", -0.009, 0.891),
+        ("limit", 400, "f(0) after 1", 0.424, 0.548),
+        ("limit", 400, "f(0) after 2", 0.566, 0.405),
+        ("limit", 400, "A½(0,1)", 0.137, 0.595),
+        ("limit", 400, "A½(1,1)", 0.350, 0.488),
+        ("limit", 400, "A½(2,1)", 0.417, 0.412),
+        ("networks", 100, "f(0) after 0", 0.007, 0.911),
+        ("networks", 100, "f(0) after 1", 0.443, 0.552),
+        ("networks", 100, "f(0) after 2", 0.586, 0.401),
+        ("networks", 100, "A½(0,1)", 0.153, 0.599),
+        ("networks", 100, "A½(1,1)", 0.360, 0.484),
+        ("networks", 100, "A½(2,1)", 0.429, 0.413),
+    ],
+    "κ₂=.5, κ₃=-1, two inputs": [
+        ("limit", 60, "f(0) after 1", 0.266, 0.549),
+        ("limit", 60, "f(1) after 1", -0.289, 0.567),
+        ("limit", 60, "f(0) after 2", 0.412, 0.428),
+        ("limit", 60, "f(1) after 2", -0.410, 0.447),
+        ("limit", 60, "A½(2,0)", 0.148, 0.534),
+        ("limit", 60, "A½(2,2)", 0.223, 0.485),
+        ("limit", 60, "A½(3,2)", -0.281, 0.592),
+        ("networks", 60, "f(0) after 1", 0.284, 0.548),
+        ("networks", 60, "f(1) after 1", -0.275, 0.547),
+        ("networks", 60, "f(0) after 2", 0.423, 0.434),
+        ("networks", 60, "f(1) after 2", -0.407, 0.428),
+        ("networks", 60, "A½(2,0)", 0.165, 0.553),
+        ("networks", 60, "A½(2,2)", 0.235, 0.485),
+        ("networks", 60, "A½(3,2)", -0.271, 0.581),
+    ],
+}
+
+
+def sample(run: cs.Training, quantity: str) -> np.ndarray:
+    """One of the quantities above on every path."""
+    name, rest = quantity.split("(")
+    numbers = [int(c) for c in rest.replace(") after ", ",").rstrip(")").split(",")]
+    if name == "f":
+        return run.outputs[numbers[1], :, numbers[0]]
+    if name == "A½":
+        return run.A[int(np.argmin(np.abs(run.tau - 0.5))), :, numbers[0], numbers[1]]
+    return run.Phi[-1, :, numbers[0], numbers[1]]
 
 
 def against_another_program(scale: int) -> list[str]:
@@ -75,47 +139,74 @@ def against_another_program(scale: int) -> list[str]:
     lines = [
         "### The same numbers from another program",
         "",
-        f"f(0) before training and after one and two updates, mean / deviation, at the same step h = 1/n' or width n. "
-        f"Here {4000 // scale} paths and {2000 // scale} networks (exactly in law); there about {REFERENCE_PATHS}. "
-        "z of every mean, and of every deviation, in combined standard errors. Values clipped to [-3, 3] where κ₂ ≠ 0, "
-        "here and there, because cubic networks have tails.",
+        f"Outputs, overlaps in the middle and features at the top, at the same step h = 1/n' or width n. Here "
+        f"{16_000 // scale} paths and {4000 // scale} networks (exactly in law); there about {REFERENCE_PATHS} of each. "
+        "z in combined standard errors. Values clipped to [-3, 3] where κ₂ ≠ 0, here and there: cubic networks have tails.",
         "",
-        "| case | what | means here | there | z | deviations here | there | z |",
-        "|---|---|---|---|---|---|---|---|",
+        "| case | quantity | what | mean | there | z | deviation | there | z |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
+    largest = []
     for title, references in REFERENCE.items():
         activation, P = CASES[title]
         mlp = cs.MLP(activation, T)
         settings: dict = {"targets": Y[:P], "updates": 2, "save_at": [0, 0.5, 1]}
-        for what, (n, means, deviations) in zip(("limit", "networks"), references, strict=True):
-            if what == "limit":
-                run = cs.train(mlp, V0[:P, :P], paths=4000 // scale, steps=round(T * n), key=n, **settings)
-            else:
-                run = cs.train_networks(mlp, V0[:P, :P], width=n, draws=2000 // scale, key=n, **settings)
-            f = run.outputs[:, :, 0].astype(float)
-            if "κ₂" in title:
-                f = np.clip(np.nan_to_num(f, nan=3.0), -3, 3)
-            shown: list[list[str]] = [[] for _ in range(6)]
-            for k in range(3):
-                if means[k] is None:
-                    continue
-                deviation = f[k].std()
-                error = deviation * np.sqrt(1 / f.shape[1] + 1 / REFERENCE_PATHS)
-                spread = np.sqrt(np.var((f[k] - f[k].mean()) ** 2)) / 2 / deviation
-                spread *= np.sqrt(1 / f.shape[1] + 1 / REFERENCE_PATHS)
-                cells = (
-                    f"{f[k].mean():.3f}",
-                    f"{means[k]:.3f}",
-                    f"{(f[k].mean() - means[k]) / error:+.1f}",
-                    f"{deviation:.3f}",
-                    f"{deviations[k]:.3f}",
-                    f"{(deviation - deviations[k]) / spread:+.1f}",
+        runs = {}
+        for what, n, quantity, mean, deviation in references:
+            if (what, n) not in runs:
+                runs[what, n] = (
+                    cs.train(mlp, V0[:P, :P], paths=16_000 // scale, steps=round(T * n), key=n, **settings)
+                    if what == "limit"
+                    else cs.train_networks(mlp, V0[:P, :P], width=n, draws=4000 // scale, key=n, **settings)
                 )
-                for column, cell in zip(shown, cells, strict=True):
-                    column.append(cell)
-            name = f"{what}, {'h = 1/' if what == 'limit' else 'n = '}{n}"
-            lines.append(f"| {title} | {name} | {' | '.join(' '.join(column) for column in shown)} |")
-    return [*lines, ""]
+            x = sample(runs[what, n], quantity).astype(float)
+            x = clipped(x) if "κ₂" in title else x
+            more = np.sqrt(1 / x.size + 1 / REFERENCE_PATHS)
+            spread = x.std()
+            cells = ["", "", "", "", "", ""]
+            if mean is not None:
+                z = (x.mean() - mean) / (spread * more)
+                cells[:3] = f"{x.mean():.3f}", f"{mean:.3f}", f"{z:+.1f}"
+                largest.append(abs(z))
+            if deviation is not None:
+                z = (spread - deviation) / (np.std((x - x.mean()) ** 2) / 2 / spread * more)
+                cells[3:] = f"{spread:.3f}", f"{deviation:.3f}", f"{z:+.1f}"
+                largest.append(abs(z))
+            at = f"h = 1/{n}" if what == "limit" else f"n = {n}"
+            lines.append(f"| {title} | {quantity} | {what}, {at} | {' | '.join(cells)} |")
+    over = sum(z > 2 for z in largest)
+    return [*lines, "", f"Largest |z| of {len(largest)}: {max(largest):.1f}; {over} beyond 2.", ""]
+
+
+def error_of_the_step(scale: int) -> list[str]:
+    """How far a layer of the scheme, and of a real network as wide, is from the limit."""
+    lines = [
+        "### Error of the step",
+        "",
+        f"Shaped ReLU ±1.5, one input, before training, T = {T}: log Φ₁(0,0) and log G₀(0,0) are normal in the limit, "
+        f"of mean -T and variance 2T. {64_000 // scale} paths of the limit in steps of 1/n and {16_000 // scale} networks "
+        "of width n, in law.",
+        "",
+        "| n | | E log Φ₁ | Var log Φ₁ | E log G₀ | Var log G₀ |",
+        "|---|---|---|---|---|---|",
+    ]
+    mlp = cs.MLP(cs.ShapedReLU(1.5, -1.5), T)
+    settings: dict = {"targets": [1.0], "updates": 0, "save_at": [0, 1]}
+    for n in (25, 50, 100):
+        for what in ("limit", "networks"):
+            run = (
+                cs.train(mlp, [[1.0]], paths=64_000 // scale, steps=round(T * n), key=n, **settings)
+                if what == "limit"
+                else cs.train_networks(
+                    mlp, [[1.0]], width=n, depth=round(T * n), draws=16_000 // scale, key=n, **settings
+                )
+            )
+            cells = []
+            for x in (np.log(run.Phi[-1, :, 0, 0]), np.log(run.G[0, :, 0, 0])):
+                square = (x - x.mean()) ** 2
+                cells += [f"{y.mean():.3f} ± {y.std() / np.sqrt(y.size):.3f}" for y in (x, square)]
+            lines.append(f"| {n} | {what} | {' | '.join(cells)} |")
+    return [*lines, f"| ∞ | exact | {-T} | {2 * T} | {-T} | {2 * T} |", ""]
 
 
 def section(scale: int) -> list[str]:
@@ -124,11 +215,12 @@ def section(scale: int) -> list[str]:
         "## Feature learning",
         "",
         *against_another_program(scale),
+        *error_of_the_step(scale),
         "### The limit against networks really trained, at two widths",
         "",
         f"T = {T}, V₀ = [[1, .3], [.3, 1]], y = (1, -1), loss ½Σ(f-y)², η₀ = s = 1, two updates. "
-        f"Limit: {2000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
-        f"Networks: {2000 // scale} with real weights (float32), width 30 and 60, extrapolated. "
+        f"Limit: {16_000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
+        f"Networks: {8000 // scale} with real weights (float32), width 30 and 60, extrapolated. "
         "Labels of A, Φ and G are P·update + input. z compares the two extrapolations, in standard errors. "
         "Values clipped to [-3, 3], because cubic networks have tails.",
         "",
@@ -138,14 +230,14 @@ def section(scale: int) -> list[str]:
         settings: dict = {"targets": Y[:P], "updates": 2, "save_at": [0, 0.5, 1]}
         began = time.perf_counter()
         fine, coarse = (
-            statistics(cs.train(mlp, V0[:P, :P], paths=2000 // scale, steps=steps, key=steps, **settings))
+            statistics(cs.train(mlp, V0[:P, :P], paths=16_000 // scale, steps=steps, key=steps, **settings))
             for steps in (50, 26)
         )
         middle = time.perf_counter()
         wide, narrow = (
             statistics(
                 cs.train_networks(
-                    mlp, V0[:P, :P], width=n, draws=2000 // scale, key=n, method="weights", dtype=np.float32, **settings
+                    mlp, V0[:P, :P], width=n, draws=8000 // scale, key=n, method="weights", dtype=np.float32, **settings
                 )
             )
             for n in (60, 30)
