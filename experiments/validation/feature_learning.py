@@ -140,8 +140,9 @@ def against_another_program(scale: int) -> list[str]:
         "### The same numbers from another program",
         "",
         f"Outputs, overlaps in the middle and features at the top, at the same step h = 1/n' or width n. Here "
-        f"{16_000 // scale} paths and {4000 // scale} networks (exactly in law); there about {REFERENCE_PATHS} of each. "
-        "z in combined standard errors. Values clipped to [-3, 3] where κ₂ ≠ 0, here and there: cubic networks have tails.",
+        f"{16_000 // scale} paths and {4000 // scale} networks (exactly in law); there about {REFERENCE_PATHS}; "
+        "z in combined standard errors. Values clipped to [-3, 3] where κ₂ ≠ 0, here and there: cubic networks have "
+        "tails.",
         "",
         "| case | quantity | what | mean | there | z | deviation | there | z |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -184,8 +185,8 @@ def error_of_the_step(scale: int) -> list[str]:
         "### Error of the step",
         "",
         f"Shaped ReLU ±1.5, one input, before training, T = {T}: log Φ₁(0,0) and log G₀(0,0) are normal in the limit, "
-        f"of mean -T and variance 2T. {64_000 // scale} paths of the limit in steps of 1/n and {16_000 // scale} networks "
-        "of width n, in law.",
+        f"of mean -T and variance 2T. {64_000 // scale} paths of the limit in steps of 1/n and {16_000 // scale} "
+        "networks of width n, in law.",
         "",
         "| n | | E log Φ₁ | Var log Φ₁ | E log G₀ | Var log G₀ |",
         "|---|---|---|---|---|---|",
