@@ -14,8 +14,8 @@ def section(scale: int) -> list[str]:
         "",
         f"{2000 // scale} paths, h = 1/100, η₀ = s = 1. The identities are A₁(a, b) = f(a)/s for all labels, and "
         "A₀(a, b) = A₀((x_a, update of b), b) where a is of a later update than b and, in the middle, "
-        "A(a, b) = f(a)/s for labels of one update (linear) or a = b (ReLU); the largest violation over all paths, relative to the "
-        "largest |A|.",
+        "A(a, b) = f(a)/s for labels of one update (linear) or a = b (ReLU); the largest violation over "
+        "all paths, relative to the largest |A|.",
         "",
         "| activation | inputs × updates | broken paths | violated at τ = 1 | at τ = 0 | at τ = ½ | f(0): mean / sd |",
         "|---|---|---|---|---|---|---|",
