@@ -46,18 +46,8 @@ def _read_csv(path: Path) -> np.ndarray:
     return np.array(rows, np.float64)
 
 
-def read_matrix(path: Path) -> Float[np.ndarray, "rows columns"]:
-    """The matrix in a .npy or .csv file.
-
-    Args:
-        path: a file with the suffix .npy, or .csv with one row per line, maybe below a line of names.
-
-    Returns:
-        Finite numbers, float64.
-
-    Raises:
-        UnreadableFile: with a sentence on what is wrong where, and what to do.
-    """
+def _read_numbers(path: Path) -> np.ndarray:
+    """An array of numbers, finite or not, of any shape."""
     if path.suffix not in (".npy", ".csv"):
         raise UnreadableFile(f"{path} must be a .npy or .csv file; save the array with numpy.save or numpy.savetxt.")
     try:
@@ -70,6 +60,22 @@ def read_matrix(path: Path) -> Float[np.ndarray, "rows columns"]:
         raise UnreadableFile(f"{path} is damaged or not a {path.suffix} file of numbers; write it again.") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise UnreadableFile(f"{path} must hold real numbers; convert the array with astype(float) before saving it.")
+    return array
+
+
+def read_matrix(path: Path) -> Float[np.ndarray, "rows columns"]:
+    """The matrix in a .npy or .csv file.
+
+    Args:
+        path: a file with the suffix .npy, or .csv with one row per line, maybe below a line of names.
+
+    Returns:
+        Finite numbers, float64.
+
+    Raises:
+        UnreadableFile: with a sentence on what is wrong where, and what to do.
+    """
+    array = _read_numbers(path)
     if array.ndim != 2 or 0 in array.shape:
         raise UnreadableFile(f"{path} must hold a matrix with at least one row and column, got shape {array.shape}.")
     if not np.all(np.isfinite(array)):
@@ -78,3 +84,24 @@ def read_matrix(path: Path) -> Float[np.ndarray, "rows columns"]:
             f"{path} holds a NaN or infinite value (row {row}, column {column}, counted from 0): remove or replace it."
         )
     return array.astype(np.float64)
+
+
+def read_vector(path: Path) -> Float[np.ndarray, " numbers"]:
+    """The numbers in a .npy or .csv file: a vector, or a matrix of one column or one row.
+
+    Args:
+        path: a file as for `read_matrix`; a .npy file may also hold a vector.
+
+    Returns:
+        Finite numbers, float64.
+
+    Raises:
+        UnreadableFile: with a sentence on what is wrong where, and what to do.
+    """
+    array = _read_numbers(path)
+    if array.size == 0 or array.size != max(array.shape, default=0):
+        raise UnreadableFile(f"{path} must hold one column of numbers, got shape {array.shape}.")
+    if not np.all(np.isfinite(array)):
+        place = int(np.argmin(np.isfinite(array.ravel())))
+        raise UnreadableFile(f"{path} holds a NaN or infinite value (number {place}, counted from 0): replace it.")
+    return array.astype(np.float64).ravel()

@@ -275,6 +275,31 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         fits = min(512, 2**28 // ((layers + 1) * layer))
         return max(16, fits if width is not None else min(fits, max(64, 2**20 // layer)))
 
+    def check_training_limit(self, labels: int, steps: int) -> None:
+        """Raise a ValueError if the limit of training so many labels cannot be computed in so many steps."""
+        self.require_plain("training")
+        width = steps / self.depth_to_width
+        directions = limit_vectors(self.activation, width, jnp.dtype(np.float32)).directions(labels)
+        if width <= directions:
+            need = math.floor(directions * self.depth_to_width) + 1
+            raise ValueError(
+                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {directions} vectors that "
+                f"training meets must be independent; use steps >= {need}."
+            )
+
+    def check_training_networks(self, inputs: int, labels: int, width: int, method: str) -> None:
+        """Raise a ValueError if networks of this width cannot be trained by this method."""
+        self.require_plain("training")
+        if method not in ("law", "weights"):
+            raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+        if method == "law" and width <= 2 * labels:
+            raise ValueError(
+                f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward "
+                f"and backward: use width > {2 * labels}, or method='weights'."
+            )
+        if width < inputs:
+            raise ValueError(f"width={width} is smaller than the number of inputs P={inputs}: widen it.")
+
     def train_limit(
         self,
         V0: Float[Array, "P P"],
@@ -291,19 +316,10 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         options: Mapping[str, Any],
     ) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
-        self.require_plain("training")
+        self.check_training_limit(V0.shape[0] * (updates * substeps + 1), steps)
         scale, trains = _training_options(options, V0.dtype)
-        width = steps / self.depth_to_width
-        vectors = limit_vectors(self.activation, width, V0.dtype)
-        directions = vectors.directions(V0.shape[0] * (updates * substeps + 1))
-        if width <= directions:
-            need = math.floor(directions * self.depth_to_width) + 1
-            raise ValueError(
-                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {directions} vectors that "
-                f"training meets must be independent; use steps >= {need}."
-            )
         return train_revealed(
-            vectors,
+            limit_vectors(self.activation, steps / self.depth_to_width, V0.dtype),
             V0,
             targets,
             key,
@@ -341,16 +357,11 @@ class MLP(AbstractWithGradients, AbstractTrainable):
 
         A layer costs width · labels² operations by law, labels³ for linear networks, and width² · labels with weights.
         """
-        self.require_plain("training")
         labels = V0.shape[0] * (updates * substeps + 1)
+        self.check_training_networks(V0.shape[0], labels, width, method)
         scale, trains = _training_options(options, V0.dtype)
         rates = {"learning_rate": learning_rate, "output_scale": scale}
         if method == "law":
-            if width <= 2 * labels:
-                raise ValueError(
-                    f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward "
-                    f"and backward: use width > {2 * labels}, or method='weights'."
-                )
             return train_revealed(
                 network_vectors(self.activation, width, V0.dtype),
                 V0,
@@ -367,28 +378,23 @@ class MLP(AbstractWithGradients, AbstractTrainable):
                 sweep=sweep,
                 **rates,
             )
-        if method == "weights":
-            if width < V0.shape[0]:
-                raise ValueError(f"width={width} is smaller than the number of inputs P={V0.shape[0]}: widen it.")
-            floats = 3 * depth * width * width + 8 * (depth + 1) * labels * width
-            batch = max(1, min(draws, 2**28 // (floats * V0.dtype.itemsize)))
-            return train_weights(
-                self.activation,
-                V0,
-                targets,
-                key,
-                loss=loss,
-                trains=trains,
-                updates=updates,
-                substeps=substeps,
-                width=width,
-                depth=depth,
-                layers=layers,
-                draws=draws,
-                batch=batch,
-                **rates,
-            )
-        raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+        floats = 3 * depth * width * width + 8 * (depth + 1) * labels * width
+        return train_weights(
+            self.activation,
+            V0,
+            targets,
+            key,
+            loss=loss,
+            trains=trains,
+            updates=updates,
+            substeps=substeps,
+            width=width,
+            depth=depth,
+            layers=layers,
+            draws=draws,
+            batch=max(1, min(draws, 2**28 // (floats * V0.dtype.itemsize))),
+            **rates,
+        )
 
 
 def _training_options(options: Mapping[str, Any], dtype: jnp.dtype) -> tuple[Float[Array, ""], Trained]:

@@ -60,6 +60,8 @@ def plot_comparison(
     for column, (_, heading, symbol, axis, curve) in enumerate(quantities):
         _draw_curves(axes[0, column], comparison, curve)
         axes[0, column].set(title=heading, xlabel=axis, ylabel=symbol)
+        if axis == "update":
+            axes[0, column].xaxis.get_major_locator().set_params(integer=True)
         _draw_densities(axes[1, column], comparison, curve)
         where = "τ =" if axis.startswith("layer time") else axis
         axes[1, column].set(xlabel=f"{symbol}  at {where} {curve(comparison.limit).x[-1]:.4g}", ylabel="density")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import covsde
-from covsde import Ensemble, cli
-from covsde.cli import main
+from covsde import Ensemble, Training
+from covsde.cli import compare, main, parser
+from covsde.cli.inputs import read_inputs
 from covsde.matrix_files import read_matrix
 
 SMALL = ["--depth-to-width", "0.5", "--paths", "64", "--draws", "32", "--widths", "8", "16"]
@@ -180,10 +181,9 @@ def test_gram_rows_unit_quiet(folder, capsys):
 
 def test_first_rows_of_a_large_file(folder):
     np.save("many.npy", inputs(9, 20))
-    args = cli._parser().parse_args(["compare", "--inputs", "many.npy"])
-    V0, notes = cli._initial(args)
-    assert V0.shape == (8, 8)
-    assert any("first 8 of 9 inputs" in note for note in notes)
+    found = read_inputs(parser().parse_args(["compare", "--inputs", "many.npy"]))
+    assert found.V0.shape == (8, 8)
+    assert any("first 8 of 9 inputs" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("text", ["1,2\n3,4\n", "a,b\r\n1,2\r\n\r\n3,4\r\n", "\ufeffa,b\n 1, 2\n3,4", '"1","2"\n3,4'])
@@ -207,12 +207,12 @@ def test_failed_paths_are_told_in_sentences(folder, capsys):
 
 def test_interrupt_and_resume(folder, capsys, monkeypatch):
     command = ["compare", "--inputs", "x.csv", *SMALL]
-    sample = cli.sample_networks
+    sample = compare.sample_networks
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "sample_networks", interrupted)
+    monkeypatch.setattr(compare, "sample_networks", interrupted)
     assert main(command) == 130
     assert "start it with --resume" in capsys.readouterr().err
     assert not (folder / "covsde-compare").exists()
@@ -222,7 +222,7 @@ def test_interrupt_and_resume(folder, capsys, monkeypatch):
     kept = folder / "covsde-compare" / "checkpoint" / "limit"
     assert any(kept.glob("chunk-*.npz"))
 
-    monkeypatch.setattr(cli, "sample_networks", sample)
+    monkeypatch.setattr(compare, "sample_networks", sample)
     assert "other settings" in refused_after_start([*command, "--resume", "--seed", "1"], capsys)
     assert any(kept.glob("chunk-*.npz"))
     assert main([*command, "--resume"]) == 0
@@ -239,6 +239,66 @@ def refused_after_start(arguments, capsys):
     assert err.startswith("covsde: error: ")
     assert err.count("\n") == 1
     return err
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+FEW = ["--inputs", "x.csv", "--targets", "y.csv", "--updates", "1", "--paths", "32", "--draws", "16", "--widths", "12"]
+
+
+@pytest.fixture
+def targets(folder):
+    np.savetxt("y.csv", [1.0, -1.0])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--inputs", "x.csv"], "give --targets FILE"),
+        (["--inputs", "x.csv", "--targets", "none.csv"], "none.csv cannot be read"),
+        (["--inputs", "x.csv", "--targets", "x.csv"], "must hold one column of numbers, got shape (2, 5)"),
+        (["--inputs", "x.csv", "--targets", "three.npy"], "three.npy holds 3 numbers for 2 inputs"),
+        (["--inputs", "x.csv", "--targets", "nan.npy"], "NaN or infinite value (number 1, counted from 0)"),
+        (
+            ["--inputs", "x.csv", "--targets", "half.npy", "--loss", "logistic"],
+            "--loss logistic needs targets +1 or -1",
+        ),
+        ([*FEW, "--updates", "0"], "--updates must be an integer >= 1, got 0"),
+        ([*FEW, "--learning-rate", "inf"], "--learning-rate must be a finite number"),
+        ([*FEW, "--depth-to-width", "0"], "depth_to_width must be a positive finite number"),
+        ([*FEW, "--steps", "3"], "steps=3 is too few"),
+        ([*FEW, "--widths", "12", "8"], "width=8 is too small for method='law'"),
+        ([*FEW, "--activation", "tanh", "--c-plus", "1"], "--c-plus has no meaning for --activation tanh"),
+    ],
+)
+def test_bad_arguments_of_training(targets, capsys, arguments, sentence):
+    np.save("three.npy", np.ones(3))
+    np.save("nan.npy", np.array([1.0, np.nan]))
+    np.save("half.npy", np.array([1.0, 0.5]))
+    before = sorted(targets.rglob("*"))
+    assert sentence in refused(["train", *arguments], capsys)
+    assert sorted(targets.rglob("*")) == before
+
+
+def test_train_csv(targets, capsys):
+    np.savetxt("x.csv", inputs(3), delimiter=",")
+    np.savetxt("y.csv", [1.0, 0.0, -1.0])
+    assert main(["train", *FEW, "--rows", "2", "0", "--seed", "3", "--activation", "relu"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "mean f(0) at the end" in out
+    produced = targets / "covsde-train"
+    names = {"comparison.png", "comparison.pdf", "comparison.json", "limit.npz", "network-width-12.npz"}
+    assert {path.name for path in produced.iterdir()} == names
+    limit = Training.load(produced / "limit.npz")
+    np.testing.assert_array_equal(limit.targets, [-1.0, 1.0])
+    # The same that Python gives for the same seed.
+    V0 = covsde.gram(inputs(3))[np.ix_([2, 0], [2, 0])]
+    mlp = covsde.MLP(covsde.ShapedReLU(0.5, -0.5), 0.5)
+    same = covsde.train(mlp, V0, targets=[-1.0, 1.0], updates=1, paths=32, key=3)
+    np.testing.assert_array_equal(limit.outputs, same.outputs)
+    assert Training.load(produced / "network-width-12.npz").metadata["depth"] == 6
 
 
 def test_list(capsys):

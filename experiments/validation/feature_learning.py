@@ -140,7 +140,7 @@ def against_another_program(scale: int) -> list[str]:
         "### The same numbers from another program",
         "",
         f"Outputs, overlaps in the middle and features at the top, at the same step h = 1/n' or width n. Here "
-        f"{16_000 // scale} paths and {4000 // scale} networks (exactly in law); there about {REFERENCE_PATHS}; "
+        f"{16_000 // scale} paths and {12_000 // scale} networks (exactly in law); there about {REFERENCE_PATHS}; "
         "z in combined standard errors. Values clipped to [-3, 3] where κ₂ ≠ 0, here and there: cubic networks have "
         "tails.",
         "",
@@ -158,7 +158,7 @@ def against_another_program(scale: int) -> list[str]:
                 runs[what, n] = (
                     cs.train(mlp, V0[:P, :P], paths=16_000 // scale, steps=round(T * n), key=n, **settings)
                     if what == "limit"
-                    else cs.train_networks(mlp, V0[:P, :P], width=n, draws=4000 // scale, key=n, **settings)
+                    else cs.train_networks(mlp, V0[:P, :P], width=n, draws=12_000 // scale, key=n, **settings)
                 )
             x = sample(runs[what, n], quantity).astype(float)
             x = clipped(x) if "κ₂" in title else x
@@ -221,33 +221,42 @@ def section(scale: int) -> list[str]:
         "",
         f"T = {T}, V₀ = [[1, .3], [.3, 1]], y = (1, -1), loss ½Σ(f-y)², η₀ = s = 1, two updates. "
         f"Limit: {16_000 // scale} paths in steps h of 1/100 and 1/52, extrapolated. "
-        f"Networks: {8000 // scale} with real weights (float32), width 30 and 60, extrapolated. "
+        f"Networks: {6000 // scale} with real weights (float32), width 60 and 120, extrapolated. "
         "Labels of A, Φ and G are P·update + input. z compares the two extrapolations, in standard errors. "
         "Values clipped to [-3, 3], because cubic networks have tails.",
         "",
     ]
-    for title, (activation, P) in CASES.items():
+    for case, (title, (activation, P)) in enumerate(CASES.items()):
         mlp = cs.MLP(activation, T)
         settings: dict = {"targets": Y[:P], "updates": 2, "save_at": [0, 0.5, 1]}
         began = time.perf_counter()
         fine, coarse = (
-            statistics(cs.train(mlp, V0[:P, :P], paths=16_000 // scale, steps=steps, key=steps, **settings))
+            statistics(
+                cs.train(mlp, V0[:P, :P], paths=16_000 // scale, steps=steps, key=1000 * case + steps, **settings)
+            )
             for steps in (50, 26)
         )
         middle = time.perf_counter()
         wide, narrow = (
             statistics(
                 cs.train_networks(
-                    mlp, V0[:P, :P], width=n, draws=8000 // scale, key=n, method="weights", dtype=np.float32, **settings
+                    mlp,
+                    V0[:P, :P],
+                    width=n,
+                    draws=6000 // scale,
+                    key=1000 * case + n,
+                    method="weights",
+                    dtype=np.float32,
+                    **settings,
                 )
             )
-            for n in (60, 30)
+            for n in (120, 60)
         )
         ended = time.perf_counter()
         lines += [
             f"**{title}** ({middle - began:.0f} s for the limit, {ended - middle:.0f} s for the networks)",
             "",
-            "| statistic | limit, h = 1/52 | h = 1/100 | extrapolated | n = 30 | n = 60 | extrapolated | z |",
+            "| statistic | limit, h = 1/52 | h = 1/100 | extrapolated | n = 60 | n = 120 | extrapolated | z |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for name in fine:

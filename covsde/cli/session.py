@@ -1,0 +1,200 @@
+"""What the commands share: a limit, networks, their comparison, and files that are written whole or not at all."""
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+import covsde
+from covsde._check import positive_int
+from covsde._files import atomic_write
+from covsde._runs import describe
+from covsde.cli.inputs import Refusal
+from covsde.compare import compare
+from covsde.comparison import AbstractComparison
+from covsde.status import FailedPathsWarning
+
+
+def add_run(add: Callable[..., Any], *, widths: list[int], paths: int, draws: int, out: str) -> None:
+    """The options of every run, with these defaults."""
+    shown = " ".join(map(str, widths))
+    add("--widths", type=int, nargs="+", default=widths, metavar="N", help=f"of the networks (default: {shown})")
+    add("--paths", type=int, default=paths, help=f"paths of the limit (default: {paths})")
+    add("--draws", type=int, default=draws, help=f"networks of each width (default: {draws})")
+    add("--steps", type=int, help="solver steps of the limit (default: enough for small weak errors)")
+    add(
+        "--method",
+        choices=("law", "weights"),
+        default="law",
+        help="networks sampled exactly without weights, or with them (default: law)",
+    )
+    add("--seed", type=int, default=0, help="(default: 0)")
+    add("--dtype", choices=("float32", "float64"), default="float64", help="(default: float64)")
+    add("--out", type=Path, default=Path(out), metavar="DIR", help=f"(default: {out})")
+    add("--resume", action="store_true", help="keep finished parts in DIR/checkpoint and continue from them")
+    add("--quiet", action="store_true", help="print only the table")
+
+
+def check_run(args: argparse.Namespace) -> None:
+    """Refuse what no run can be made with."""
+    if args.steps is not None:
+        positive_int("--steps", args.steps)
+    # A standard error takes two samples.
+    positive_int("--draws", args.draws, least=2)
+    positive_int("--paths", args.paths, least=2)
+    if not 0 <= args.seed < 2**32:
+        raise Refusal(f"--seed must be an integer from 0 to 4294967295, got {args.seed}.")
+    if len(set(args.widths)) < len(args.widths):
+        raise Refusal("--widths must not repeat a width; leave out the copies.")
+    for width in args.widths:
+        positive_int("--widths", width)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise Refusal('the figure needs matplotlib; install it with: pip install "covsde[plot]".')
+
+
+def network_key(args: argparse.Namespace, width: int) -> PRNGKeyArray:
+    """By width, so that a width's networks do not depend on the other widths.
+
+    2³¹ on, because the chunks of the limit are numbered from 0 on the same key.
+    """
+    return jax.random.fold_in(jax.random.key(args.seed), np.uint32(2**31 + width))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One result of a command.
+
+    Args:
+        what: what is computed, for the user.
+        name: of its folder of checkpoints.
+        run: computes it, given `checkpoint`, `dtype` and `progress`.
+    """
+
+    what: str
+    name: str
+    run: Callable[..., Any]
+
+
+def hold_against_networks(
+    args: argparse.Namespace, architecture: Any, notes: list[str], limit: Part, networks: list[Part]
+) -> int:
+    """Compute a limit and networks, compare them, write everything to `args.out` and print the table."""
+    say: Callable[[str], None] = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
+    bar = False if args.quiet or importlib.util.find_spec("tqdm") is None else None
+    checkpoints = args.out / "checkpoint"
+    with _directory(args.out):
+        say(f"covsde {covsde.__version__}: {describe(architecture)}")
+        for note in notes:
+            say(note)
+
+        def timed(part: Part) -> Any:
+            say(f"{part.what} ...")  # a line of its own, because a progress bar erases the line it is on
+            start = time.perf_counter()
+            checkpoint = checkpoints / part.name if args.resume else None
+            found = part.run(checkpoint=checkpoint, dtype=args.dtype, progress=bar)
+            say(f"  done in {time.perf_counter() - start:.1f} s")
+            return found
+
+        results = [timed(part) for part in (limit, *networks)]
+        failed: list[str] = []
+        with _failures_as_notes(failed):
+            comparison = compare(*results)
+            files = _write(comparison, args.out)
+        if args.resume:
+            _remove_checkpoints(checkpoints)
+    say("")
+    print(comparison)
+    for note in failed:
+        print(f"Note: {note}")
+    say(f"\nWritten to {args.out}{os.sep}: {', '.join(files)}")
+    return 0
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """Make a directory that can be written to; if the block fails, remove what was made and left empty."""
+    made = []
+    try:
+        try:
+            for folder in (*reversed(path.parents), path):
+                if not folder.exists():
+                    folder.mkdir()
+                    made.append(folder)
+            # Asking for permission is not enough: the file system may be read-only or full.
+            with atomic_write(path / "probe.tmp") as probe:
+                probe.write_bytes(b"covsde")
+            (path / "probe.tmp").unlink()
+        except OSError as error:
+            reason = "not a directory" if path.exists() and not path.is_dir() else error.strerror or "not writable"
+            raise Refusal(f"--out: {path} cannot be written to ({reason}); choose another directory.") from error
+        yield
+    except BaseException:
+        for folder in reversed(made):
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # it holds checkpoints
+        raise
+
+
+@contextmanager
+def _failures_as_notes(notes: list[str]) -> Iterator[None]:
+    """Collect warnings about failed paths as sentences; let every other warning through."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FailedPathsWarning)
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, FailedPathsWarning):
+                notes.append(str(message))
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = collect
+        yield
+
+
+def _strict_json(x: Any) -> Any:
+    """The same with NaN as null and infinities as strings, for which JSON has no numbers."""
+    if isinstance(x, dict):
+        return {key: _strict_json(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [_strict_json(value) for value in x]
+    if isinstance(x, float) and not math.isfinite(x):
+        return None if math.isnan(x) else str(x)
+    return x
+
+
+def _write(comparison: AbstractComparison, out: Path) -> list[str]:
+    for suffix in ("png", "pdf"):
+        comparison.plot(out / f"comparison.{suffix}")
+    with atomic_write(out / "comparison.json") as temporary:
+        temporary.write_text(json.dumps(_strict_json(comparison.to_dict()), indent=1, allow_nan=False) + "\n")
+    comparison.limit.save(out / "limit.npz")
+    names = [f"network-width-{network.metadata['width']}.npz" for network in comparison.networks]
+    for name, network in zip(names, comparison.networks, strict=True):
+        network.save(out / name)
+    return ["comparison.png", "comparison.pdf", "comparison.json", "limit.npz", *names]
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    # By name, so that nothing a user may have put there is lost.
+    for part in folder.glob("*"):
+        for file in (*part.glob("chunk-*.npz"), part / "run.json"):
+            file.unlink(missing_ok=True)
+        if part.is_dir() and not any(part.iterdir()):
+            part.rmdir()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
