@@ -21,6 +21,7 @@ SECTIONS = (
     "unshaped",
     "outputs",
     "gradients",
+    "velocities",
     "feature_learning",
     "many_updates",
     "resnet",
