@@ -31,6 +31,19 @@ def log_gradient(r: cs.Gradients) -> np.ndarray:
     return np.log(r.G[0, :, 0, 0])
 
 
+def test_weaker_shaping_has_the_gradients_of_a_linear_network_and_stronger_none() -> None:
+    linear = repr(backward_of(cs.Identity()))
+    for shaped in (
+        cs.ShapedSmooth("silu", exponent=0.7),
+        cs.ShapedReLU(1.0, -1.0, exponent=0.7),
+        cs.ShapedReLU(1.0, 1.0),
+    ):
+        assert repr(backward_of(shaped)) == linear
+    for shaped in (cs.ShapedSmooth("silu", exponent=0.3), cs.ShapedReLU(1.0, -1.0, exponent=0.3)):
+        with pytest.raises(ValueError, match="exponent"):
+            backward_of(shaped)
+
+
 # --- Gaussian moments of the activations -----------------------------------------------------------------------------
 
 

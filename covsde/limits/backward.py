@@ -217,7 +217,8 @@ def backward_of(activation: AbstractActivation) -> AbstractBackward:
 
 @backward_of.register
 def _(activation: ShapedReLU) -> AbstractBackward:
-    return ReLUBackward(activation.kappa)
+    drift_of(activation)  # says why there is no limit
+    return ReLUBackward(activation.kappa) if activation.kappa else OddBackward(0.0)
 
 
 @backward_of.register
@@ -227,6 +228,9 @@ def _(activation: Identity) -> AbstractBackward:
 
 @backward_of.register
 def _(activation: ShapedSmooth) -> AbstractBackward:
+    drift_of(activation)
+    if activation.exponent > 0.5:
+        return OddBackward(0.0)
     if abs(activation.kappa2) < 1e-12:
         return OddBackward(activation.kappa3)
     return SmoothBackward(activation.kappa2, activation.kappa3)
