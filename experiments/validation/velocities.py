@@ -31,8 +31,8 @@ def section(scale: int) -> list[str]:
     lines = [
         "## Velocities when training starts",
         "",
-        f"Linear networks, T = {T}, V₀ = [[1, .3], [.3, 1]], y = (1, -1), η₀ = 1/T, at τ = 1: {64_000 // scale} paths of "
-        f"the limit, {12_000 // scale} networks with real weights (float32) of each width. z compares their "
+        f"Linear networks, T = {T}, V₀ = [[1, .3], [.3, 1]], y = (1, -1), η₀ = 1/T, at τ = 1: {64_000 // scale} paths "
+        f"of the limit, {12_000 // scale} networks with real weights (float32) of each width. z compares their "
         "extrapolation in 1/n with the limit. On the right, the same from another program.",
         "",
         "| statistic | limit | n = 30 | n = 60 | z | there: n = 60 | limit |",
