@@ -5,6 +5,8 @@
   * drawing the same number of normals with `jax.random` and nothing else: the floor;
   * what a Diffrax user would first write: `vmap` of `diffeqsolve` with a `VirtualBrownianTree` and Euler.
 
+`simulate` computes a few chunks at a time; the scan and the normals do the same here, so that all have the same cores.
+
     python benchmarks/against_scan.py [--paths 65536] [--steps 32] [--repeats 15]
 """
 
@@ -13,6 +15,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import diffrax
 import jax
@@ -20,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import covsde as cs
+from covsde._runs import side_by_side
 from covsde.limits.mlp import sin_minus_angle_cos
 
 KAPPA = 4.0
@@ -158,7 +162,8 @@ def main() -> None:
         def chunked(fn: Callable) -> Callable[[int], object]:
             def call(seed: int) -> object:
                 key = jax.random.key(seed)
-                return [np.asarray(fn(jax.random.fold_in(key, c))) for c in range(chunks)]
+                with ThreadPoolExecutor(side_by_side()) as pool:
+                    return list(pool.map(lambda c: np.asarray(fn(jax.random.fold_in(key, c))), range(chunks)))
 
             return call
 

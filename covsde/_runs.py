@@ -170,7 +170,7 @@ def run_chunks(
 
     stored = {} if folder is None else _stored_chunks(folder, chunks, axes)
     missing = [c for c in range(chunks) if c not in stored]
-    pool = ThreadPoolExecutor(max_workers=_side_by_side())
+    pool = ThreadPoolExecutor(max_workers=side_by_side())
     try:
         # The first call compiles, before the others could do it again.
         running = {c: pool.submit(complete, c, start(c)) for c in missing[:1]}
@@ -184,7 +184,7 @@ def run_chunks(
     return {name: x[(slice(None),) * (axes[name] % x.ndim) + (slice(total),)] for name, x in whole.items()}
 
 
-def _side_by_side() -> int:
+def side_by_side() -> int:
     """How many chunks to compute at a time.
 
     XLA runs the small operations of a scan on one core of a CPU, so chunks share the cores, up to a bound on memory; an

@@ -11,7 +11,7 @@ from covsde import _runs
 
 
 def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **settings: Any) -> np.ndarray:
-    monkeypatch.setattr(_runs, "_side_by_side", lambda: workers)
+    monkeypatch.setattr(_runs, "side_by_side", lambda: workers)
     defaults: dict[str, Any] = {
         "axes": {"x": 1},
         "key": jax.random.key(3),
