@@ -163,7 +163,7 @@ def main() -> None:
             def call(seed: int) -> object:
                 key = jax.random.key(seed)
                 with ThreadPoolExecutor(side_by_side()) as pool:
-                    return list(pool.map(lambda c: np.asarray(fn(jax.random.fold_in(key, c))), range(chunks)))
+                    return list(pool.map(lambda chunk: np.asarray(fn(jax.random.fold_in(key, chunk))), range(chunks)))
 
             return call
 
