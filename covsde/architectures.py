@@ -89,8 +89,8 @@ class AbstractTrainable(AbstractArchitecture):
         """None if the limit of training is random; if it is deterministic, how `train_limit` should be run."""
 
     @abc.abstractmethod
-    def training_steps(self, labels: int) -> int:
-        """Default number of steps in layer time of `train_limit`, for this many (input, training step) pairs."""
+    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
+        """Default number of steps in layer time of `train_limit`, for these inputs and (input, training step) pairs."""
 
     @abc.abstractmethod
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:

@@ -30,6 +30,9 @@ from covsde.solvers.revealed import Trajectory, train_revealed
 # Pieces of layer time on which a width profile is held constant in the limit.
 _PROFILE_PIECES = 1000
 
+# Layers per unit of depth/width beyond which training resolves a strong activation only if `steps` asks for it.
+_FINEST = 1000
+
 WidthProfile = Callable[[float], float] | tuple[float, ...]
 
 
@@ -264,9 +267,14 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         """None: every path is trained on its own."""
         return
 
-    def training_steps(self, labels: int) -> int:
-        """Layers of width 1/h: enough for h ≤ 1/100 and for every label to find a direction of its own."""
-        return max(2, math.ceil(self.depth_to_width * max(100, 8 * labels) - 1e-9))
+    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
+        """Layers of width 1/h: h ≤ 1/100, less for a strong even part, and room for every label's own direction."""
+        self.require_plain("training")
+        least: float = max(100, 8 * labels)
+        if backward_of(self.activation).expansion().even is not None:
+            stiffness = self.limit().drift.stiffness(float(np.max(np.diag(V0))))
+            least = max(least, min(_FINEST, 10 * stiffness))
+        return max(2, math.ceil(self.depth_to_width * least - 1e-9))
 
     def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
         """Bounded by the vectors of every layer and label; in the limit a layer stays in a processor's cache."""

@@ -193,7 +193,7 @@ class ResNet(AbstractTrainable):
         """Particles share one set of kernels; a linear network needs none."""
         return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation))
 
-    def training_steps(self, labels: int) -> int:
+    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
         """32: at infinite depth the solver doubles it and extrapolates."""
         return 32
 

@@ -220,7 +220,7 @@ def train(
         if steps is not None:
             raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
         steps = shared.depth
-    steps = architecture.training_steps(labels) if steps is None else positive_int("steps", steps)
+    steps = architecture.training_steps(gram, labels) if steps is None else positive_int("steps", steps)
     layers, tau = saved_layers(save_at, steps, 5)
     default = architecture.training_chunk(labels, steps, None, kind.itemsize)
     if shared is not None:

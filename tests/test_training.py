@@ -131,9 +131,10 @@ def closed_network(
     M, x0 = NEURONS, math.sqrt(n) * np.eye(n)[0]
     f, mid_x, mid_r = [], [], []
     strength = math.sqrt(n / M) / math.sqrt(n)
+    c_root, E = (1 + power / n) ** -0.5, math.exp(kappa3 / n)
 
     def scale(z: np.ndarray) -> float:
-        return math.exp((kappa3 / 2 * (z @ z / n - 1) - power / 2) / n)
+        return float((E + (1 - E) * (z @ z) / n) ** -0.5)
 
     for _ in range(updates + 1):
         x, z = [x0], []
@@ -142,14 +143,15 @@ def closed_network(
             new = scale(z[-1]) * z[-1]
             for j in range(M):
                 new[(j + 1) % M] += strength * even(z[-1][j])
-            x.append(new)
+            x.append(c_root * new)
         f.append(w @ x[-1] / math.sqrt(n))
         r = w
         gradients = []
         for l in reversed(range(d)):
-            g = scale(z[l]) * (r + kappa3 / n**2 * (z[l] @ r) * z[l])
+            g = scale(z[l]) * r - (1 - E) / n * scale(z[l]) ** 3 * (z[l] @ r) * z[l]
             for j in range(M):
                 g[j] += strength * slope(z[l][j]) * r[(j + 1) % M]
+            g *= c_root
             gradients.append((l, g))
             r = W[l].T @ g / math.sqrt(n)
             if l == d // 2:
@@ -204,6 +206,24 @@ def test_gradients_of_a_layer_are_those_of_automatic_differentiation(activation:
     z, r = jax.random.normal(jax.random.key(0), (2, NEURONS + 4, 3))
     _, pull_back = jax.vjp(layer.features, z)
     np.testing.assert_allclose(layer.gradients(z, r), pull_back(r)[0], rtol=1e-12)
+
+
+def test_features_of_any_size_come_back_as_the_equation_has_it() -> None:
+    # Without noise dΦ/dt = κ₃ Φ (Φ - 1), so that 1 - 1/Φ is multiplied by e^{κ₃ t}, in a step of any length.
+    for n in (20.0, 200.0):
+        layer = Layer(jnp.asarray(n), backward_of(TANH).expansion())
+        q = jnp.sum(layer.features(jnp.full((4, 1), 500.0)) ** 2)
+        np.testing.assert_allclose(1 - 1 / q, (1 - 1e-6) * math.exp(-2 / n), rtol=1e-12)
+    run = cs.train(cs.MLP(TANH, T), [[1e4]], targets=[1.0], updates=1, paths=256, key=5)
+    networks = cs.train_networks(cs.MLP(TANH, T), [[1e4]], targets=[1.0], updates=1, width=100, draws=256, key=6)
+    assert run.failures["total"] == 0
+    assert abs(np.median(run.Phi[-1, :, 0, 0]) / np.median(networks.Phi[-1, :, 0, 0]) - 1) < 0.3
+
+
+def test_strong_shaping_keeps_its_norm() -> None:
+    run = cs.train(cs.MLP(cs.ShapedReLU(10.0, -10.0), T), ONE, targets=[1.0], updates=1, paths=2048, key=5)
+    assert run.failures["total"] == 0
+    close(*problems.estimate(np.minimum(run.Phi[-1, :, 0, 0], 20)), 1.0, errors=5)
 
 
 @pytest.mark.parametrize("activation", [CUBIC, RELU], ids=["general", "relu"])

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         "loss": args.loss,
     }
     labels = y.size * (args.updates * args.substeps + 1)
-    mlp.check_training_limit(labels, mlp.training_steps(labels) if args.steps is None else args.steps)
+    mlp.check_training_limit(labels, mlp.training_steps(inputs.V0, labels) if args.steps is None else args.steps)
     limit = Part(
         f"limit: {args.paths} paths",
         "limit",

@@ -42,9 +42,11 @@ class Layer(eqx.Module):
 
     The cubic part is radial, and the even part acts on M neurons, √(n/M) times as strong, each of which feeds the next:
 
-        h = λ z + Σ_{j ≤ M} ψ(√n z_j)/√(M n) e_{j+1},    λ = exp[(κ₃/2 (|z|² - 1) - E ψ(g)²/2)/n]
+        h = √c (λ z + Σ_{j ≤ M} ψ(√n z_j)/√(M n) e_{j+1}),    1/c = 1 + E ψ(g)²/n,
+        λ = (ε + (1 - ε) |z|²)^{-1/2},                        ε = e^{κ₃/n}
 
-    for vectors divided by √n. Covariances, gradients and overlaps have the drift and noise of a network all of whose n
+    for vectors divided by √n. λ is the flow of dq/dt = κ₃ q (q - 1), q = |z|², for a time 1/n: features of any size
+    come back without overshooting if κ₃ < 0, and explode where the flow does if κ₃ > 0. Covariances, gradients and overlaps have the drift and noise of a network all of whose n
     neurons have φ_s, up to 1/n. Feeding the next neuron, and not itself, keeps ψ(z) out of the way of z, which is a
     larger error of order 1/n in real networks.
 
@@ -63,23 +65,31 @@ class Layer(eqx.Module):
 
     def features(self, z: Vector) -> Vector:
         """h(z)."""
-        h, even, M = self._scale(z) * z, self.expansion.even, self.neurons
+        h, even, M = self._radial(z) * z, self.expansion.even, self.neurons
         if even is None:
             return h
         fed = jnp.roll(even.value(jnp.sqrt(self.width) * z[:M]), 1, axis=0) / jnp.sqrt(M * self.width)
-        return jnp.concatenate([h[:M] + fed, h[M:]])
+        return self._c_root() * jnp.concatenate([h[:M] + fed, h[M:]])
 
     def gradients(self, z: Vector, r: Vector) -> Vector:
-        """(∂h/∂z)ᵀ r = λ (r + κ₃ (z·r) z/n) + the even part's."""
+        """(∂h/∂z)ᵀ r = √c (λ r - (1 - ε) λ³ (z·r) z + the even part's)."""
+        scale = self._radial(z)
         overlap = jnp.sum(z * r, axis=0, keepdims=True)
-        g = self._scale(z) * (r + self.expansion.kappa3 / self.width * overlap * z)
+        g = scale * (r + self._growth() * scale * scale * overlap * z)
         even, M = self.expansion.even, self.neurons
         if even is None:
             return g
         fed = even.slope(jnp.sqrt(self.width) * z[:M]) * jnp.roll(r[:M], -1, axis=0) / M**0.5
-        return jnp.concatenate([g[:M] + fed, g[M:]])
+        return self._c_root() * jnp.concatenate([g[:M] + fed, g[M:]])
 
-    def _scale(self, z: Vector) -> Float[Array, "1 paths"]:
-        power = 0.0 if self.expansion.even is None else self.expansion.even.power()
+    def _growth(self) -> Float[Array, ""]:
+        return jnp.expm1(self.expansion.kappa3 / self.width)
+
+    def _radial(self, z: Vector) -> Float[Array, "1 paths"]:
+        """λ; NaN where the flow explodes within the step."""
         square = jnp.sum(z * z, axis=0, keepdims=True)
-        return jnp.exp((self.expansion.kappa3 / 2 * (square - 1) - power / 2) / self.width)
+        return 1 / jnp.sqrt(1 + self._growth() * (1 - square))
+
+    def _c_root(self) -> Float[Array, ""]:
+        assert self.expansion.even is not None
+        return 1 / jnp.sqrt(1 + self.expansion.even.power() / self.width)
