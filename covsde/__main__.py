@@ -1,8 +1,6 @@
 """`python -m covsde`, the same as the command `covsde`."""
 
-import sys
-
-from covsde.cli import main
+from covsde.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -15,17 +15,30 @@ def finite_number(name: str, value: Any) -> float:
     scalar = isinstance(value, numbers.Real) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0)
     if not scalar:
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, got {number}.")
-    return number
+    if not _finite(value):
+        raise ValueError(f"{name} must be a finite number, got {_short(value)}.")
+    return float(value)
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (OverflowError, TypeError, ValueError):  # an integer beyond floating point, an array of no number
+        return False
+
+
+def _short(value: Any) -> str:
+    text = str(value) if isinstance(value, numbers.Real) else repr(value)
+    return text if len(text) <= 40 else f"{text[:20]}…"
 
 
 def positive_int(name: str, value: Any, *, least: int = 1) -> int:
     """`value` as an int ≥ least."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or int(value) != value or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+    if not real or not _finite(value) or int(value) != value or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {_short(value)}.")
+    if value >= 2**31:
+        raise ValueError(f"{name} must be below 2**31, got {_short(value)}.")
     return int(value)
 
 
@@ -35,7 +48,8 @@ def typed_key(key: Any) -> Array:
         seed = int(key)
         if not -(2**63) <= seed < 2**63:
             raise ValueError(f"key must fit in 64 bits, got {seed}: use a smaller seed.")
-        return jax.random.key(seed)
+        with jax.enable_x64(True):  # otherwise JAX drops all but 32 bits
+            return jax.random.key(seed)
     if not isinstance(key, jax.Array):
         raise ValueError(f"key must be an integer seed or a JAX key, got {key!r}.")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):

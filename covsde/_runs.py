@@ -1,13 +1,14 @@
 """What every run shares: keys and chunks, progress, checkpoints, the grid of layer times, metadata."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import os
 import platform
 import sys
-import zipfile
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,7 +169,7 @@ def run_chunks(
                 np.savez(temporary, allow_pickle=False, **part)
         return part
 
-    stored = {} if folder is None else _stored_chunks(folder, chunks, axes)
+    stored = {} if folder is None else _stored_chunks(folder, chunks, chunk, axes)
     missing = [c for c in range(chunks) if c not in stored]
     pool = ThreadPoolExecutor(max_workers=side_by_side())
     try:
@@ -200,15 +201,18 @@ def _chunk_file(folder: Path, c: int) -> Path:
     return folder / f"chunk-{c:06d}.npz"
 
 
-def _stored_chunks(folder: Path, chunks: int, axes: Mapping[str, int]) -> dict[int, Arrays]:
+def _stored_chunks(folder: Path, chunks: int, chunk: int, axes: Mapping[str, int]) -> dict[int, Arrays]:
     """The finished chunks of an interrupted run; a damaged one is computed again."""
     found = {}
     for c in range(chunks):
         try:
-            with np.load(_chunk_file(folder, c), allow_pickle=False) as stored:
-                found[c] = {name: stored[name] for name in axes}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            # Opened here because np.load leaves a damaged file open.
+            with _chunk_file(folder, c).open("rb") as raw, np.load(raw, allow_pickle=False) as stored:
+                part = {name: stored[name] for name in axes}
+        except Exception:  # a damaged archive can fail in any way
             continue
+        if all(x.ndim and x.shape[axes[name] % x.ndim] == chunk for name, x in part.items()):
+            found[c] = part
     return found
 
 
@@ -220,6 +224,10 @@ def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
     except OSError as error:
         raise ValueError(f"checkpoint={str(folder)!r} cannot be made a folder: choose another path.") from error
     marker = folder / "run.json"
+    if not marker.exists() and any(folder.glob("chunk-*.npz")):
+        raise ValueError(
+            f"checkpoint={str(folder)!r} holds parts of a run but not its settings, run.json: use a new folder."
+        )
     if marker.exists():
         try:
             found = json.loads(marker.read_text()).get("identity")
@@ -240,6 +248,7 @@ def run_metadata(kind: str, architecture: Any, V0: np.ndarray, seed: int | list[
     return {
         "kind": kind,
         "architecture": describe(architecture),
+        "identity": identity(architecture),
         "depth_to_width": architecture.depth_to_width,
         "V0": V0.tolist(),
         "seed": seed,
@@ -247,6 +256,35 @@ def run_metadata(kind: str, architecture: Any, V0: np.ndarray, seed: int | list[
         "platform": f"{jax.default_backend()} {platform.machine()}",
         **more,
     }
+
+
+def identity(value: Any) -> str:
+    """A digest that tells hyperparameters apart to the last digit, and functions by their code."""
+    return hashlib.sha256(repr(_exact(value, 6)).encode()).hexdigest()[:16]
+
+
+def _exact(value: Any, depth: int) -> Any:
+    """Something whose repr is the same in every process, and differs where `value` does."""
+    if depth == 0:
+        return type(value).__qualname__
+    if isinstance(value, eqx.Module):
+        fields = [(f.name, _exact(getattr(value, f.name), depth - 1)) for f in dataclasses.fields(value)]
+        return (type(value).__qualname__, fields)
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return np.asarray(value).tolist()
+    if isinstance(value, tuple | list):
+        return [_exact(x, depth - 1) for x in value]
+    if isinstance(value, types.CodeType):
+        return (value.co_code.hex(), value.co_names, _exact(value.co_consts, depth - 1))
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        inside = (value.__code__, value.__defaults__ or (), cells)
+        return (value.__module__, value.__qualname__, [_exact(x, depth - 1) for x in inside])
+    if isinstance(value, functools.partial):
+        return _exact((value.func, value.args, sorted(value.keywords.items())), depth)
+    if callable(value):
+        return (type(value).__qualname__, getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
+    return value if isinstance(value, str | bytes | int | float | complex | None) else type(value).__qualname__
 
 
 def describe(module: eqx.Module) -> str:

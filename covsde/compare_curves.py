@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covsde._statistics import Estimate, mean, quantiles, variance
 from covsde.comparison import AbstractComparison, Curve, Distance, Quantity, Row, distance_of_laws, name_of, z_score
-from covsde.status import FailedPathsWarning
+from covsde.status import FailedPathsWarning, PathStatus
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def compare_curves(limit: Any, networks: Sequence[Any]) -> CurveComparison:
     """
     if not hasattr(limit, "quantities"):
         raise ValueError(f"compare needs results of covsde, such as those of simulate or train, got {limit!r}.")
+    for network in networks:
+        _check_same_problem(limit, network)
     rows: list[Row] = []
     distances: list[Distance] = []
     for quantity in limit.quantities():
@@ -65,37 +68,65 @@ def compare_curves(limit: Any, networks: Sequence[Any]) -> CurveComparison:
                     f"networks: {name_of(network)!r} ends at {quantity.axis} {other.x[-1]:.4g} and the limit "
                     f"at {reference.x[-1]:.4g}; run both as far."
                 )
-            rows += _rows(quantity.name, name_of(network), reference, other, limit.deterministic)
+            samples = (_end(limit, reference), _end(network, other))
+            errors = (reference.standard_error, other.standard_error)
+            rows += _rows(quantity.name, name_of(network), samples, errors, limit.deterministic)
             if not limit.deterministic:
-                samples = (reference.values[-1], other.values[-1])
                 distances.append(distance_of_laws(quantity.name, 1.0, name_of(network), *samples, point=False))
     for e in (limit, *networks):
         failed = e.failures["total"]
         if failed:
             warnings.warn(
-                f"{failed} of {e.paths} paths of {name_of(e)!r} failed: means and variances are over the others; rely "
-                "on medians and on the KS distance.",
+                f"{failed} of {e.paths} paths of {name_of(e)!r} failed: means and variances are over the others; "
+                "medians and KS distances count those that exploded where a quantity can be infinite, such as a loss.",
                 FailedPathsWarning,
                 stacklevel=3,
             )
     return CurveComparison(tuple(rows), tuple(distances), limit, tuple(networks), "")
 
 
-def _rows(name: str, label: str, reference: Curve, network: Curve, deterministic: bool) -> list[Row]:
+def _check_same_problem(limit: Any, network: Any) -> None:
+    """Refuse a result of another kind, or of other inputs or another training."""
+    alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
+    if not alike:
+        raise ValueError(f"networks: {network!r} is no result to compare with {limit!r}; compare results of one kind.")
+    for what in ("V0", "targets", "loss", "learning_rate", "updates"):
+        ours, theirs = (e.metadata.get(what) for e in (limit, network))
+        if ours is None or theirs is None or ours == theirs:
+            continue
+        numeric = not isinstance(ours, str) and np.shape(ours) == np.shape(theirs)
+        if not (numeric and np.allclose(ours, theirs, rtol=1e-9, atol=1e-12)):
+            raise ValueError(f"networks: {name_of(network)!r} has another {what} than the limit; run both on the same.")
+
+
+def _end(result: Any, curve: Curve) -> NDArray[Any]:
+    """The values where the axis ends, NaN on paths that have one but failed."""
+    x, status = curve.values[-1], np.asarray(result.status)
+    if status.shape != x.shape:
+        return np.asarray(x)
+    return np.asarray(np.where(np.isfinite(x) & (status != PathStatus.FINE), np.nan, x))
+
+
+def _rows(
+    name: str,
+    label: str,
+    samples: tuple[NDArray[Any], NDArray[Any]],
+    errors: tuple[NDArray[Any] | None, NDArray[Any] | None],
+    deterministic: bool,
+) -> list[Row]:
     rows = []
-    failures = [int(np.sum(~np.isfinite(curve.values[-1]))) for curve in (reference, network)]
+    failures = [int(np.sum(~np.isfinite(x))) for x in samples]
     for reduction in ("mean",) if deterministic else ("mean", "variance", "median"):
-        a, b = (_estimate(reduction, curve) for curve in (reference, network))
+        a, b = (_estimate(reduction, x, error) for x, error in zip(samples, errors, strict=True))
         value, se, other, other_se = (float(v) for v in (*a, *b))
         z = z_score(other - value, float(np.hypot(se, other_se)))
         rows.append(Row(f"{reduction} {name}", 1.0, label, value, se, other, other_se, z, *failures))
     return rows
 
 
-def _estimate(reduction: str, curve: Curve) -> Estimate:
-    samples = curve.values[-1]
-    if curve.standard_error is not None:
-        return Estimate(samples[0], curve.standard_error[-1])
+def _estimate(reduction: str, samples: NDArray[Any], error: NDArray[Any] | None) -> Estimate:
+    if error is not None:
+        return Estimate(samples[0], error[-1])
     if reduction == "median":
         found = quantiles(samples[None], 0.5)
         return Estimate(found.value[0], found.standard_error[0])

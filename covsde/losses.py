@@ -35,3 +35,23 @@ def loss_named(loss: str | Loss) -> Loss:
     if not callable(loss):
         raise ValueError(f"loss must be 'squared', 'logistic' or a function of (outputs, targets), got {loss!r}.")
     return loss
+
+
+def checked_loss(loss: str | Loss, inputs: int) -> Loss:
+    """The loss of this name or `loss` itself, if it maps outputs and targets (inputs,) to one number.
+
+    Raises:
+        ValueError: for an unknown name, or a function that does something else.
+    """
+    function = loss_named(loss)
+    example = jax.ShapeDtypeStruct((inputs,), jnp.result_type(float))
+    wanted = (
+        f"loss must be a JAX function of outputs and targets, each of shape ({inputs},), that returns one real number"
+    )
+    try:
+        found = jax.eval_shape(function, example, example)
+    except Exception as error:
+        raise ValueError(f"{wanted}; calling it raised {type(error).__name__}.") from error
+    if not hasattr(found, "shape") or found.shape != () or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(f"{wanted}; it returned {found!r}.")
+    return function

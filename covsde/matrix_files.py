@@ -56,7 +56,7 @@ def _read_numbers(path: Path) -> np.ndarray:
         raise
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read ({error.strerror or 'damaged'}); check the path.") from error
-    except (ValueError, EOFError, csv.Error) as error:
+    except Exception as error:  # a damaged file can fail in any way
         raise UnreadableFile(f"{path} is damaged or not a {path.suffix} file of numbers; write it again.") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise UnreadableFile(f"{path} must hold real numbers; convert the array with astype(float) before saving it.")

@@ -60,6 +60,19 @@ class KernelGrid(NamedTuple):
 _MOST_INPUTS = 3
 
 
+def numbered_label(update: int, datum: int, updates: int, inputs: int) -> int:
+    """The number of an (update, input) pair; updates count from the end if negative.
+
+    Raises:
+        ValueError: for an update or an input that there is not.
+    """
+    if not -updates - 1 <= update <= updates:
+        raise ValueError(f"update must lie between {-updates - 1} and {updates}, got {update}.")
+    if not 0 <= datum < inputs:
+        raise ValueError(f"datum must lie between 0 and {inputs - 1}, got {datum}.")
+    return (update % (updates + 1)) * inputs + datum
+
+
 def over_updates(inputs: int) -> list[Quantity]:
     """What training is compared in, whatever its limit: outputs of the first inputs, and the loss."""
 
@@ -160,7 +173,7 @@ class TrainedKernels:
 
     def label(self, update: int, datum: int = 0) -> int:
         """The number of an (update, input) pair in H, Phi, G and A; updates count from the end if negative."""
-        return (update % (self.updates + 1)) * self.outputs.shape[1] + datum
+        return numbered_label(update, datum, self.updates, self.outputs.shape[1])
 
     def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
         """Movement of the residual stream ⟨(h(update) - h(0))²⟩ of one input at each saved layer time, (times,)."""

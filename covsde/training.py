@@ -14,15 +14,15 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
-from covsde._runs import Arrays, even_chunk, resolve_dtype, run_chunks, run_metadata, saved_layers
+from covsde._runs import Arrays, even_chunk, identity, resolve_dtype, run_chunks, run_metadata, saved_layers
 from covsde.architectures import AbstractTrainable
 from covsde.comparison import Curve, Quantity
 from covsde.inputs import check_gram
-from covsde.losses import Loss, loss_named
+from covsde.losses import Loss, checked_loss
 from covsde.records import PathRecord
 from covsde.solvers.revealed import Trajectory
 from covsde.status import PathStatus
-from covsde.trained_kernels import TrainedKernels, collect, over_updates
+from covsde.trained_kernels import TrainedKernels, collect, numbered_label, over_updates
 
 # Gradient descent that has come this far from its targets will not come back.
 _DIVERGED = 1e6
@@ -83,8 +83,7 @@ class Training(PathRecord):
 
     def label(self, update: int, datum: int = 0) -> int:
         """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative."""
-        P = self.outputs.shape[2]
-        return (update % (self.updates + 1)) * P + datum
+        return numbered_label(update, datum, self.updates, self.outputs.shape[2])
 
     def quantities(self) -> list[Quantity]:
         """Outputs and loss over the updates, and how far features have moved in the end: what `compare` looks at."""
@@ -93,13 +92,18 @@ class Training(PathRecord):
             "feature movement of input 0\nby the last update",
             "|h - h(0)|² / n",
             "layer time  τ = ℓ/L",
-            lambda r: Curve(r.tau, r.movement()),
+            lambda r: Curve(r.tau, r._or_infinite(r.movement())),
         )
         return [*over_updates(self.targets.size), moved]
 
     def over_updates(self, datum: int | None) -> Curve:
         """The output of one input, or the loss, over the updates, on every path."""
-        return Curve(np.arange(self.updates + 1.0), self.losses if datum is None else self.outputs[:, :, datum])
+        x = np.arange(self.updates + 1.0)
+        return Curve(x, self._or_infinite(self.losses) if datum is None else self.outputs[:, :, datum])
+
+    def _or_infinite(self, sizes: NDArray[Any]) -> NDArray[Any]:
+        """Of what cannot be negative, +∞ where training has diverged."""
+        return np.asarray(np.where(np.isnan(sizes) & (self.status == PathStatus.EXPLODED), np.inf, sizes))
 
     def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
         """Feature movement |h(update) - h(0)|²/n of one input at each saved layer time, (times, paths)."""
@@ -121,7 +125,11 @@ def _settings(
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
     gram = check_gram(V0)
-    y = np.asarray(targets, np.float64)
+    try:
+        given = np.asarray(targets)
+        y = given.astype(np.float64) if given.dtype.kind in "biuf" else np.full(gram.shape[0], np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"targets must hold one finite number per input, shape ({gram.shape[0]},).") from error
     if y.shape != (gram.shape[0],) or not np.all(np.isfinite(y)):
         raise ValueError(
             f"targets must hold one finite number per input, shape ({gram.shape[0]},), got shape {y.shape}."
@@ -142,9 +150,10 @@ def _finish(trajectory: Trajectory, y: NDArray[Any], loss: Loss) -> Arrays:
     gone = np.repeat(~valid, P, axis=0).T  # (paths, N)
     for X in (Phi, G, A):
         X[:, gone[:, :, None] | gone[:, None, :]] = np.nan
-    rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
-    status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
     losses = np.asarray(jax.vmap(jax.vmap(lambda f: loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(outputs)))
+    rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
+    rest &= np.all(np.isfinite(losses), axis=0)
+    status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
     return {
         "outputs": outputs,
         "losses": losses,
@@ -212,7 +221,8 @@ def train(
     Waterloo, 2025); equations and scheme in covsde/limits/feature_learning.py.
     """
     gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
-    paths, kind, typed, function = positive_int("paths", paths), resolve_dtype(dtype), typed_key(key), loss_named(loss)
+    paths, kind, typed = positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
+    function, options = checked_loss(loss, y.size), _plain(options)
     substeps = positive_int("substeps", substeps)
     labels = y.size * (updates * substeps + 1)
     shared = architecture.training_grid(labels, options)
@@ -331,7 +341,8 @@ def train_networks(
     """
     gram, y, updates, rate = _settings(architecture, V0, targets, updates, learning_rate)
     width, draws = positive_int("width", width), positive_int("draws", draws)
-    kind, typed, function = resolve_dtype(dtype), typed_key(key), loss_named(loss)
+    kind, typed = resolve_dtype(dtype), typed_key(key)
+    function, options = checked_loss(loss, y.size), _plain(options)
     substeps = positive_int("substeps", substeps)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
@@ -376,6 +387,14 @@ def train_networks(
     return Training(tau=tau, targets=y, **found, metadata=settings | {"seconds": time.perf_counter() - start})
 
 
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """NumPy's and JAX's numbers as Python's, which a program can be compiled for."""
+    return {
+        k: v.item() if isinstance(v, np.generic | np.ndarray | jax.Array) and v.ndim == 0 else v
+        for k, v in options.items()
+    }
+
+
 def _described(
     y: np.ndarray,
     updates: int,
@@ -389,5 +408,5 @@ def _described(
 ) -> dict[str, Any]:
     name = getattr(loss, "__name__", repr(loss))
     described = {"targets": y.tolist(), "updates": updates, "substeps": substeps, "learning_rate": rate}
-    described |= {"loss": name, "dtype": kind.name}
+    described |= {"loss": name, "loss_identity": identity(loss), "dtype": kind.name}
     return described | {"chunk": chunk, "save_at": tau.tolist(), **{k: repr(v) for k, v in options.items()}}

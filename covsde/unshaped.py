@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
-from covsde._runs import Arrays, describe, run_chunks, saved_layers, time_grid, versions
+from covsde._runs import Arrays, describe, identity, run_chunks, saved_layers, time_grid, versions
 from covsde.limits.unshaped import SingularSDE, UnshapedReLU, unshaped
 from covsde.mlp import MLP
 from covsde.networks.unshaped import sample_pairs_law
@@ -279,6 +279,7 @@ def _run(
     metadata = {
         "kind": kind,
         "architecture": describe(mlp),
+        "identity": identity(mlp),
         "rho0": None if rho0 is None else float(rho0),
         "source": float(layer.lam) * math.sqrt(2) / (3 * math.pi),
         "seed": recorded_key(key),

@@ -18,7 +18,7 @@ from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_
 from covsde.comparison import Curve, Quantity
 from covsde.inputs import check_gram
 from covsde.limits.velocities import velocities_of
-from covsde.losses import Loss, loss_named
+from covsde.losses import Loss, checked_loss
 from covsde.mlp import MLP
 from covsde.networks.velocities import sample_velocities_weights
 from covsde.records import PathRecord
@@ -153,7 +153,7 @@ def simulate_velocities(
     """
     V0, y = _problem(architecture, V0, targets)
     m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
-    rate, function = finite_number("learning_rate", learning_rate), loss_named(loss)
+    rate, function = finite_number("learning_rate", learning_rate), checked_loss(loss, y.size)
     equations = velocities_of(architecture.activation)
     sde, backward = architecture.limit(), architecture.backward()
     default = architecture.default_steps(V0) if steps is None else 0
@@ -244,7 +244,7 @@ def sample_network_velocities(
     """
     V0, y = _problem(architecture, V0, targets)
     width, draws = positive_int("width", width), positive_int("draws", draws)
-    kind, typed, function = resolve_dtype(dtype), typed_key(key), loss_named(loss)
+    kind, typed, function = resolve_dtype(dtype), typed_key(key), checked_loss(loss, y.size)
     rate, scale = finite_number("learning_rate", learning_rate), finite_number("output_scale", output_scale)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     if width < V0.shape[0]:

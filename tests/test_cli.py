@@ -136,6 +136,31 @@ def test_bad_gram(folder, capsys, matrix, sentence):
     assert sentence in refused(["compare", "--gram", "V.npy", *SMALL], capsys)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (MemoryError("no room"), 2, "too large for this machine (no room); ask for less."),
+        (OverflowError("int too large"), 2, "too large for this machine (int too large)"),
+        (KeyboardInterrupt(), 130, "start it with --resume"),
+    ],
+)
+def test_what_stops_a_run_is_one_sentence(folder, capsys, monkeypatch, error, code, sentence):
+    def stop(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(compare, "simulate", stop)
+    assert main(["compare", "--inputs", "x.csv", *SMALL]) == code
+    err = capsys.readouterr().err.strip()
+    assert sentence in err
+    assert "\n" not in err
+    assert not (folder / "covsde-compare").exists()
+
+
+def test_numbers_beyond_any_machine(folder, capsys):
+    assert "--paths must be" in refused(["compare", "--inputs", "x.csv", "--paths", "9" * 400], capsys)
+    assert "--widths must be below" in refused(["compare", "--inputs", "x.csv", "--widths", "3000000000"], capsys)
+
+
 def test_bad_input_leaves_earlier_results_alone(folder, capsys):
     (folder / "out").mkdir()
     (folder / "out" / "comparison.json").write_text("kept")

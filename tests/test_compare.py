@@ -275,6 +275,29 @@ def test_training_is_compared_in_outputs_losses_and_movement(tmp_path: Path) -> 
     json.dumps(c.to_dict())
 
 
+def test_only_results_of_one_problem_are_compared() -> None:
+    settings: dict[str, Any] = {"V0": [[1.0, 0.3], [0.3, 1.0]], "targets": [1.0, -1.0], "loss": "squared"}
+    limit = training(50, 0, **settings)
+    compare(limit, training(50, 1, **settings))
+    for what, other in (("V0", [[3.0, 0.9], [0.9, 3.0]]), ("targets", [1.0, 5.0]), ("loss", "logistic")):
+        with pytest.raises(ValueError, match=f"has another {what} than the limit"):
+            compare(limit, training(50, 1, **(settings | {what: other})))
+
+
+def test_training_without_a_value_is_in_no_statistic_and_an_exploded_loss_is_infinite() -> None:
+    limit, network = training(500, 0), training(500, 1)
+    network.status[:3], network.status[3:8] = cs.PathStatus.NOT_FINITE, cs.PathStatus.EXPLODED
+    for X in (network.outputs, network.losses):
+        X[-1, 3:8] = np.nan
+    with pytest.warns(cs.FailedPathsWarning, match="8 of 500"):
+        rows = {row.statistic: row for row in compare(limit, network).rows}
+    mean = rows["mean f(0) at the end"]
+    assert mean.network_failures == 8
+    np.testing.assert_allclose(mean.network, network.outputs[-1, 8:, 0].mean())
+    fine = np.concatenate([network.losses[-1, 8:], np.full(5, np.inf)])
+    np.testing.assert_allclose(rows["median loss at the end"].network, np.median(fine), rtol=0.02)
+
+
 def test_failed_training_is_counted_and_left_out_of_means() -> None:
     limit, network = training(500, 0), training(500, 1)
     for name in ("outputs", "losses"):

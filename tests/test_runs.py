@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+import covsde as cs
 from covsde import _runs
+from covsde._check import typed_key
 
 
 def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **settings: Any) -> np.ndarray:
@@ -49,6 +51,45 @@ def test_every_chunk_has_the_precision_of_the_call(double: bool, monkeypatch: py
     with jax.enable_x64(double):
         assert run(monkeypatch, 3, finish).dtype == (np.float64 if double else np.float32)
     assert set(kinds) == {np.dtype(np.float64 if double else np.float32)}
+
+
+def test_a_damaged_part_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(monkeypatch, 2, checkpoint=tmp_path)
+    parts = sorted(tmp_path.glob("chunk-*.npz"))
+    parts[0].write_bytes(parts[0].read_bytes()[:-40])
+    np.save(tmp_path / "x.npy", np.ones(3))
+    parts[1].write_bytes((tmp_path / "x.npy").read_bytes())
+    np.savez(parts[2], x=np.ones((2, 3)))  # a whole file, of fewer paths
+    np.testing.assert_array_equal(run(monkeypatch, 2, checkpoint=tmp_path), whole)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="holds parts of a run but not its settings"):
+        run(monkeypatch, 2, checkpoint=tmp_path)
+
+
+def test_hyperparameters_are_told_apart_to_the_last_digit_and_functions_by_their_code() -> None:
+    def shaped(strength: float) -> Any:
+        return lambda x: jax.numpy.tanh(strength * x)
+
+    different = [
+        cs.ShapedReLU(0.1234567, 0.0),
+        cs.ShapedReLU(0.1234568, 0.0),
+        cs.ShapedSmooth(jax.numpy.tanh),
+        cs.ShapedSmooth(jax.numpy.tanh, a=1.0000001),
+        cs.ShapedSmooth(jax.numpy.sin),
+        cs.ShapedSmooth(shaped(1.0)),
+        cs.ShapedSmooth(shaped(1.0000001)),
+        cs.ShapedSmooth(lambda x: x + x**2),
+        cs.ShapedSmooth(lambda x: x + x**3),
+    ]
+    assert len({_runs.identity(activation) for activation in different}) == len(different)
+    assert _runs.identity(cs.ShapedSmooth(shaped(2.0))) == _runs.identity(cs.ShapedSmooth(shaped(2.0)))
+
+
+def test_seeds_keep_all_their_bits() -> None:
+    keys = [jax.random.key_data(typed_key(seed)).tolist() for seed in (0, 7, 2**32, 2**32 + 7, -1, 2**32 - 1)]
+    assert len({tuple(key) for key in keys}) == len(keys)
+    with jax.enable_x64(False):
+        assert [jax.random.key_data(typed_key(seed)).tolist() for seed in (0, 7, 2**32)] == keys[:3]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

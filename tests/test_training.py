@@ -449,6 +449,34 @@ def test_bad_arguments_are_named() -> None:
         cs.train(mlp, PAIR, targets=[1.0, 0.0], richness=1.0)
 
 
+def test_a_loss_maps_outputs_and_targets_to_one_number() -> None:
+    mlp = cs.MLP(TANH, T)
+    for loss in (lambda f, y: f - y, lambda f: 0.0, lambda f, y: None, lambda f, y: 1j * jnp.sum(f)):
+        with pytest.raises(ValueError, match="loss must be a JAX function of outputs and targets, each of shape"):
+            cs.train(mlp, ONE, targets=[1.0], loss=loss)
+    run = limit(TANH, loss=lambda f, y: jnp.nan * jnp.sum(jax.lax.stop_gradient(f)), paths=512)
+    assert run.failures["total"] == 512
+
+
+def test_options_may_be_numbers_of_any_library(tanh: cs.Training) -> None:
+    settings: dict[str, Any] = {"targets": [1.0], "updates": 1, "width": 8, "draws": 16, "method": "weights"}
+    runs = [
+        cs.train_networks(cs.MLP(TANH, T), ONE, output_scale=two, train_readout=true, **settings).outputs
+        for two, true in ((2.0, True), (np.float32(2), np.True_), (jnp.asarray(2.0), np.True_))
+    ]
+    for outputs in runs[1:]:
+        np.testing.assert_array_equal(outputs, runs[0])
+    with pytest.raises(ValueError, match=r"targets must hold one finite number per input"):
+        cs.train(cs.MLP(TANH, T), ONE, targets=["one"])
+
+
+def test_labels_that_do_not_exist_are_refused(tanh: cs.Training) -> None:
+    assert [tanh.label(k) for k in (0, 2, -1, -3)] == [0, 2, 2, 0]
+    for update, datum in ((3, 0), (-4, 0), (0, 1), (0, -1)):
+        with pytest.raises(ValueError, match="must lie between"):
+            tanh.label(update, datum)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_a_vector_that_moved_by_little_has_a_direction_of_its_own(kind: Any) -> None:
     # In one layer of width n an update moves features by 1/n of their length: far more than rounding, in any precision.

@@ -1,9 +1,12 @@
 """The command `covsde`: compare, train, list and doctor."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
+
+import jax
 
 import covsde
 from covsde.catalogue import EXPERIMENTS
@@ -74,13 +77,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Refusal, ValueError, ImportError, OSError) as error:
         print(f"covsde: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        print(f"covsde: error: too large for this machine ({reason}); ask for less.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
+        remedy = "run the same command again."
         if args is not None and hasattr(args, "resume"):
-            if args.resume:
+            if not args.resume:
+                remedy = "start it with --resume to be able to continue after an interruption."
+            elif (args.out / "checkpoint").exists():
                 remedy = f"finished parts are in {args.out / 'checkpoint'}; run the same command again to continue."
-            else:
-                remedy = "nothing was written; start it with --resume to be able to continue after an interruption."
-        else:
-            remedy = "run the same command again."
         print(f"\ncovsde: interrupted: {remedy}", file=sys.stderr)
         return 130
+
+
+def entry() -> NoReturn:
+    """The process `covsde`: its exit code is that of `main`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # Greek letters on a terminal that has none
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == 130:
+        os._exit(code)  # XLA crashes at the end of a process that was interrupted while it compiled
+    sys.exit(code)

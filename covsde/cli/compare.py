@@ -11,7 +11,7 @@ from covsde._check import positive_int
 from covsde.architectures import AbstractArchitecture
 from covsde.cli.architectures import add_architecture, make_architecture
 from covsde.cli.inputs import add_inputs, read_inputs
-from covsde.cli.session import Part, add_run, check_run, hold_against_networks, network_key
+from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks, network_key
 from covsde.simulate import sample_networks, simulate
 
 
@@ -58,12 +58,7 @@ def run(args: argparse.Namespace) -> int:
     for width in args.widths:
         depth = architecture.depth(width) if args.depth is None else positive_int("--depth", args.depth)
         _rehearse(architecture, V0, args, width, depth)
-        ratio, wanted = depth / width, architecture.depth_to_width
-        if wanted is not None and abs(ratio / wanted - 1) > 0.02:
-            notes.append(
-                f"Note: networks of width {width} have depth {depth}, that is depth/width "
-                f"{ratio:.3g}, not {wanted:.3g}, so a difference to the limit is expected."
-            )
+        notes += depth_note(width, depth, architecture.depth_to_width)
         sample = partial(
             sample_networks,
             architecture,

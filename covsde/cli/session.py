@@ -64,6 +64,17 @@ def check_run(args: argparse.Namespace) -> None:
         raise Refusal('the figure needs matplotlib; install it with: pip install "covsde[plot]".')
 
 
+def depth_note(width: int, depth: int, wanted: float | None) -> list[str]:
+    """What to say of networks whose depth/width is not that of the limit."""
+    ratio = depth / width
+    if wanted is None or abs(ratio / wanted - 1) <= 0.02:
+        return []
+    return [
+        f"Note: networks of width {width} have depth {depth}, that is depth/width {ratio:.3g}, not {wanted:.3g}, so a "
+        "difference to the limit is expected."
+    ]
+
+
 def network_key(args: argparse.Namespace, width: int) -> PRNGKeyArray:
     """By width, so that a width's networks do not depend on the other widths.
 
@@ -192,7 +203,8 @@ def _write(comparison: AbstractComparison, out: Path) -> list[str]:
 def _remove_checkpoints(folder: Path) -> None:
     # By name, so that nothing a user may have put there is lost.
     for part in folder.glob("*"):
-        for file in (*part.glob("chunk-*.npz"), part / "run.json"):
+        # A killed run may have left half a part, hidden.
+        for file in (*part.glob("chunk-*.npz"), *part.glob(".chunk-*.npz"), *part.glob(".run.*"), part / "run.json"):
             file.unlink(missing_ok=True)
         if part.is_dir() and not any(part.iterdir()):
             part.rmdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 from covsde._check import finite_number, positive_int
 from covsde.cli.architectures import add_activation, make_activation
 from covsde.cli.inputs import Refusal, add_inputs, read_inputs, read_targets
-from covsde.cli.session import Part, add_run, check_run, hold_against_networks, network_key
+from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks, network_key
 from covsde.losses import NAMED
 from covsde.mlp import MLP
 from covsde.training import train, train_networks
@@ -27,8 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=float,
         default=1.0,
-        metavar="η₀",
-        help="of order one; networks use η₀/n on their hidden matrices and the sum of the loss (default: 1)",
+        metavar="RATE",
+        help="of order one; networks use RATE/n on their hidden matrices and the sum of the loss (default: 1)",
     )
     option("--loss", choices=tuple(NAMED), default="squared", help="(default: squared)")
     add_run(option, widths=[60], paths=2_000, draws=1_000, out="covsde-train")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         "limit",
         partial(train, mlp, inputs.V0, paths=args.paths, key=args.seed, steps=args.steps, **task),
     )
-    networks = []
+    networks, notes = [], list(inputs.notes)
     for width in args.widths:
         mlp.check_training_networks(y.size, labels, width, args.method)
         sample = partial(
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             method=args.method,
             **task,
         )
+        notes += depth_note(width, mlp.depth(width), mlp.depth_to_width)
         what = f"networks of width {width}, depth {mlp.depth(width)}: {args.draws} draws"
         networks.append(Part(what, f"width-{width}", sample))
-    return hold_against_networks(args, mlp, inputs.notes, limit, networks)
+    return hold_against_networks(args, mlp, notes, limit, networks)

@@ -46,9 +46,9 @@ class Layer(eqx.Module):
         λ = (ε + (1 - ε) |z|²)^{-1/2},                        ε = e^{κ₃/n}
 
     for vectors divided by √n. λ is the flow of dq/dt = κ₃ q (q - 1), q = |z|², for a time 1/n: features of any size
-    come back without overshooting if κ₃ < 0, and explode where the flow does if κ₃ > 0. Covariances, gradients and overlaps have the drift and noise of a network all of whose n
-    neurons have φ_s, up to 1/n. Feeding the next neuron, and not itself, keeps ψ(z) out of the way of z, which is a
-    larger error of order 1/n in real networks.
+    come back without overshooting if κ₃ < 0, and explode where the flow does if κ₃ > 0. Covariances, gradients and
+    overlaps have the drift and noise of a network all of whose n neurons have φ_s, up to 1/n. Feeding the next neuron,
+    and not itself, keeps ψ(z) out of the way of z, which is a larger error of order 1/n in real networks.
 
     Attributes:
         width: n = 1/h.
