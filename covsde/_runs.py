@@ -94,7 +94,7 @@ def time_grid(steps: int, save_at: Sequence[float | int] | None) -> tuple[np.nda
 
 def saved_layers(save_at: Any, depth: int, default: int) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Layers nearest to the layer times to keep, and their own layer times ℓ/depth; default: `default` equal parts."""
-    times = save_times(np.linspace(0, 1, default + 1).tolist() if save_at is None else np.ravel(save_at).tolist())
+    times = save_times(np.linspace(0, 1, default + 1).tolist() if save_at is None else save_at)
     layers = tuple(sorted({round(float(t) * depth) for t in times}))
     return layers, np.asarray(layers) / depth
 

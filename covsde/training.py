@@ -143,7 +143,8 @@ def _finish(trajectory: Trajectory, y: NDArray[Any], loss: Loss) -> Arrays:
     P, paths = y.size, flat.shape[1]
     outputs = np.moveaxis(flat.reshape(-1, P, paths), 1, 2)
     with np.errstate(invalid="ignore"):
-        valid = np.all(np.abs(outputs) <= _DIVERGED * max(1.0, float(np.max(np.abs(y)))), axis=2)
+        ceiling = _DIVERGED * max(1.0, float(np.max(np.abs(y))))
+        valid = np.all(np.isfinite(outputs) & (np.abs(outputs).astype(np.float64) <= ceiling), axis=2)
     valid = np.logical_and.accumulate(valid, axis=0)
     outputs[~valid] = np.nan
     ntk[~valid] = np.nan
