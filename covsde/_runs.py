@@ -57,7 +57,7 @@ def resolve_dtype(dtype: Any) -> np.dtype:
     return resolved
 
 
-def save_times(save_at: Sequence[float | int]) -> np.ndarray:
+def save_times(save_at: Any) -> np.ndarray:
     """Increasing layer times, 0 and 1 among them.
 
     Raises:
