@@ -5,9 +5,7 @@ import numbers
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 
 def finite_number(name: str, value: Any) -> float:
@@ -40,33 +38,6 @@ def positive_int(name: str, value: Any, *, least: int = 1) -> int:
     if value >= 2**31:
         raise ValueError(f"{name} must be below 2**31, got {_short(value)}.")
     return int(value)
-
-
-def typed_key(key: Any) -> Array:
-    """A JAX key, from an int seed or a key."""
-    if isinstance(key, int | np.integer) and key is not True and key is not False:
-        seed = int(key)
-        if not -(2**63) <= seed < 2**63:
-            raise ValueError(f"key must fit in 64 bits, got {seed}: use a smaller seed.")
-        with jax.enable_x64(True):  # otherwise JAX drops all but 32 bits
-            return jax.random.key(seed)
-    if not isinstance(key, jax.Array):
-        raise ValueError(f"key must be an integer seed or a JAX key, got {key!r}.")
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        try:
-            key = jax.random.wrap_key_data(key)
-        except (TypeError, ValueError) as error:
-            raise ValueError("key must be an integer seed or a JAX key such as jax.random.key(0).") from error
-    if key.shape != ():
-        raise ValueError("key must be a single JAX key: take one of jax.random.split(key).")
-    return key
-
-
-def recorded_key(key: Any) -> int | list[int]:
-    """The integers that stand for a seed or key in metadata."""
-    if isinstance(key, int | np.integer):
-        return int(key)
-    return [int(word) for word in np.asarray(jax.random.key_data(typed_key(key))).ravel()]
 
 
 def instance_of(name: str, value: Any, kind: type, example: str) -> None:

@@ -21,6 +21,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde._files import atomic_write
+from covsde._keys import generator, recorded_generator, recorded_key
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -157,12 +158,14 @@ def run_chunks(
     folder = None if checkpoint is None else _checkpoint_folder(Path(checkpoint), fingerprint)
     # JAX keeps these per thread.
     double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
     def start(c: int) -> Any:
-        return dispatch(jax.random.fold_in(key, c), chunk)
+        with generator():
+            return dispatch(jax.random.fold_in(key, c), chunk)
 
     def complete(c: int, pending: Any = None) -> Arrays:
-        with jax.enable_x64(double), jax.default_device(device):
+        with jax.enable_x64(double), jax.default_device(device), jax.default_matmul_precision(precision):
             part = finish(start(c) if pending is None else pending)
         if folder is not None:
             with atomic_write(_chunk_file(folder, c)) as temporary:
@@ -243,7 +246,7 @@ def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
     return folder
 
 
-def run_metadata(kind: str, architecture: Any, V0: np.ndarray, seed: int | list[int], **more: Any) -> dict[str, Any]:
+def run_metadata(kind: str, architecture: Any, V0: np.ndarray, key: Any, **more: Any) -> dict[str, Any]:
     """What decides a result of an architecture with `depth_to_width`, and where it was computed."""
     return {
         "kind": kind,
@@ -251,7 +254,8 @@ def run_metadata(kind: str, architecture: Any, V0: np.ndarray, seed: int | list[
         "identity": identity(architecture),
         "depth_to_width": architecture.depth_to_width,
         "V0": V0.tolist(),
-        "seed": seed,
+        "seed": recorded_key(key),
+        "generator": recorded_generator(key),
         "versions": versions(),
         "platform": f"{jax.default_backend()} {platform.machine()}",
         **more,

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde._check import finite_number, instance_of, positive_int, typed_key
+from covsde._check import finite_number, instance_of, positive_int
+from covsde._keys import generator, typed_key
 from covsde._runs import time_grid
 from covsde.blocks import PreActivation
 from covsde.limits.clock import Time
@@ -125,7 +126,7 @@ def simulate_streams(
     times = [0.1 * k for k in range(11)] if save_at is None else np.asarray(save_at, np.float64).ravel().tolist()
     grid, every = time_grid(positive_int("steps", steps), times)
     typed = typed_key(key)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), generator():
         diffusion = FiniteWidthDiffusion(resnet.activation, jnp.asarray(resnet.beta, jnp.float64))
         X, B = _solve(
             diffusion, jnp.asarray(start), typed, jnp.asarray(grid), paths=positive_int("paths", paths), every=every

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from covsde._check import instance_of, positive_int, recorded_key, typed_key
+from covsde._check import instance_of, positive_int
+from covsde._keys import typed_key
 from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import AbstractWithGradients
 from covsde.comparison import Curve, Quantity
@@ -144,9 +145,7 @@ def simulate_gradients(
     tau = grid[::every]
     most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
-    settings = run_metadata(
-        "limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths
-    )
+    settings = run_metadata("limit", architecture, V0, key, label="limit", steps=len(grid) - 1, paths=paths)
     settings |= {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
@@ -224,9 +223,7 @@ def sample_network_gradients(
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 10)
     chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))
-    settings = run_metadata(
-        "network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width
-    )
+    settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
     settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde._check import finite_number, positive_int, typed_key
+from covsde._check import finite_number, positive_int
+from covsde._keys import generator, typed_key
 from covsde.activations import AbstractActivation
 from covsde.architectures import AbstractTrainable, AbstractWithGradients, default_step_count
 from covsde.limits.backward import AbstractBackward, backward_of
@@ -190,13 +191,14 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         """
         width = positive_int("width", width)
         depth = self.depth(width) if depth is None else positive_int("depth", depth)
-        return MLPNetwork(
-            self.layers(width, depth),
-            in_size=None if in_size is None else positive_int("in_size", in_size),
-            out_size=positive_int("out_size", out_size),
-            key=typed_key(key),
-            dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
-        )
+        with generator():
+            return MLPNetwork(
+                self.layers(width, depth),
+                in_size=None if in_size is None else positive_int("in_size", in_size),
+                out_size=positive_int("out_size", out_size),
+                key=typed_key(key),
+                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+            )
 
     def sample_grams(
         self,

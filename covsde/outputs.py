@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from covsde._check import instance_of, positive_int, typed_key
+from covsde._check import instance_of, positive_int
+from covsde._keys import generator, typed_key
 from covsde._statistics import Estimate
 from covsde.ensemble import Ensemble
 from covsde.status import FailedPathsWarning
@@ -163,7 +164,8 @@ class OutputLaw:
         paths, m, _ = self.V.shape
         with jax.enable_x64(True):
             shape = (paths, m, positive_int("outputs", outputs))
-            g = np.asarray(jax.random.normal(typed_key(key), shape, np.float64))
+            with generator():
+                g = np.asarray(jax.random.normal(typed_key(key), shape, np.float64))
         values, vectors = np.linalg.eigh(self.V)
         roots = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
         return np.asarray(roots @ g)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde._check import finite_number, positive_int, typed_key
+from covsde._check import finite_number, positive_int
+from covsde._keys import generator, typed_key
 from covsde.activations import SMOOTH, ShapedReLU
 from covsde.architectures import AbstractTrainable
 from covsde.blocks import AbstractBlock, PreActivation, TwoMatrix, block_of
@@ -147,18 +148,19 @@ class ResNet(AbstractTrainable):
         gamma = finite_number("richness", richness)
         if gamma <= 0:
             raise ValueError(f"richness must be positive, got {richness}: use a small one for lazy training.")
-        return ResNetNetwork(
-            self.block,
-            self.activation,
-            float(self.beta),
-            width=width,
-            depth=self.depth(width) if depth is None else positive_int("depth", depth),
-            richness=gamma,
-            out_size=positive_int("out_size", out_size),
-            in_size=None if in_size is None else positive_int("in_size", in_size),
-            key=typed_key(key),
-            dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
-        )
+        with generator():
+            return ResNetNetwork(
+                self.block,
+                self.activation,
+                float(self.beta),
+                width=width,
+                depth=self.depth(width) if depth is None else positive_int("depth", depth),
+                richness=gamma,
+                out_size=positive_int("out_size", out_size),
+                in_size=None if in_size is None else positive_int("in_size", in_size),
+                key=typed_key(key),
+                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+            )
 
     def sample_grams(
         self,

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from covsde._check import instance_of, positive_int, recorded_key, typed_key
+from covsde._check import instance_of, positive_int
+from covsde._keys import typed_key
 from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import AbstractArchitecture
 from covsde.ensemble import Ensemble
@@ -137,7 +138,7 @@ def simulate(
         "limit",
         architecture,
         V0,
-        recorded_key(key),
+        key,
         label="limit",
         deterministic=sde.deterministic,
         solver=type(solver).__name__,
@@ -228,7 +229,7 @@ def sample_networks(
         "network",
         architecture,
         V0,
-        recorded_key(key),
+        key,
         label=f"networks, width {width}",
         width=width,
         depth=depth,

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde._check import finite_number, instance_of, positive_int
+from covsde._keys import typed_key
 from covsde._runs import Arrays, even_chunk, identity, resolve_dtype, run_chunks, run_metadata, saved_layers
 from covsde.architectures import AbstractTrainable
 from covsde.comparison import Curve, Quantity
@@ -237,7 +238,7 @@ def train(
     if shared is not None:
         default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
-    settings = run_metadata("limit", architecture, gram, recorded_key(key), label="limit", steps=steps, paths=paths)
+    settings = run_metadata("limit", architecture, gram, key, label="limit", steps=steps, paths=paths)
     settings |= {"solver": "LayerStep", "order": 1}
     settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
     start = time.perf_counter()
@@ -349,7 +350,7 @@ def train_networks(
     layers, tau = saved_layers(save_at, depth, 5)
     default = architecture.training_chunk(y.size * (updates * substeps + 1), depth, width, kind.itemsize)
     chunk = positive_int("chunk", even_chunk(draws, default) if chunk is None else chunk)
-    settings = run_metadata("network", architecture, gram, recorded_key(key), label=f"networks, width {width}")
+    settings = run_metadata("network", architecture, gram, key, label=f"networks, width {width}")
     settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
     settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
     start = time.perf_counter()

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde._check import finite_number, positive_int, typed_key
+from covsde._check import finite_number, positive_int
+from covsde._keys import generator, typed_key
 from covsde.activations import AbstractActivation, Identity, LeakyReLU, ShapedReLU
 from covsde.architectures import AbstractArchitecture, default_step_count
 from covsde.attention import AbstractMask, Attention, attention_strength, mask_of
@@ -208,13 +209,14 @@ class Transformer(AbstractArchitecture):
             ValueError: for a width, depth or size out of range.
         """
         depth = self.depth(width) if depth is None else positive_int("depth", depth)
-        return TransformerNetwork(
-            self.block(width, depth),
-            depth=depth,
-            out_size=positive_int("out_size", out_size),
-            key=typed_key(key),
-            dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
-        )
+        with generator():
+            return TransformerNetwork(
+                self.block(width, depth),
+                depth=depth,
+                out_size=positive_int("out_size", out_size),
+                key=typed_key(key),
+                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+            )
 
     def sample_grams(
         self,

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde._check import finite_number, instance_of, positive_int
+from covsde._keys import recorded_generator, recorded_key, typed_key
 from covsde._runs import Arrays, describe, identity, run_chunks, saved_layers, time_grid, versions
 from covsde.limits.unshaped import SingularSDE, UnshapedReLU, unshaped
 from covsde.mlp import MLP
@@ -283,6 +284,7 @@ def _run(
         "rho0": None if rho0 is None else float(rho0),
         "source": float(layer.lam) * math.sqrt(2) / (3 * math.pi),
         "seed": recorded_key(key),
+        "generator": recorded_generator(key),
         "paths": total,
         "chunk": chunk,
         "save_at": tau.tolist(),

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import NDArray
 
-from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
+from covsde._check import finite_number, instance_of, positive_int
+from covsde._keys import typed_key
 from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.comparison import Curve, Quantity
 from covsde.inputs import check_gram
@@ -161,9 +162,7 @@ def simulate_velocities(
     tau = grid[::every]
     most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
-    settings = run_metadata(
-        "limit", architecture, V0, recorded_key(key), label="limit", steps=len(grid) - 1, paths=paths
-    )
+    settings = run_metadata("limit", architecture, V0, key, label="limit", steps=len(grid) - 1, paths=paths)
     settings |= _described(y, rate, function, kind, chunk, tau)
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
@@ -258,9 +257,7 @@ def sample_network_velocities(
     # Weights, slopes and directions of a network, and its vectors.
     floats = 4 * (depth + 2) * width * width + 12 * (depth + 1) * y.size * width
     batch = max(1, min(chunk, 2**27 // (floats * kind.itemsize)))
-    settings = run_metadata(
-        "network", architecture, V0, recorded_key(key), label=f"networks, width {width}", width=width
-    )
+    settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
     settings |= {"depth": depth, "paths": draws, "output_scale": scale}
     settings |= _described(y, rate, function, kind, chunk, tau)
     start = time.perf_counter()

@@ -1,5 +1,6 @@
 """Chunks side by side: the same bits as one after the other, in the caller's precision, kept when one of them fails."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import covsde as cs
 from covsde import _runs
-from covsde._check import typed_key
+from covsde._keys import GENERATOR, recorded_generator, typed_key
 
 
 def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **settings: Any) -> np.ndarray:
@@ -90,6 +91,51 @@ def test_seeds_keep_all_their_bits() -> None:
     assert len({tuple(key) for key in keys}) == len(keys)
     with jax.enable_x64(False):
         assert [jax.random.key_data(typed_key(seed)).tolist() for seed in (0, 7, 2**32)] == keys[:3]
+
+
+# Other defaults than JAX's own, which its environment variables set too.
+OTHER_GENERATORS = {"jax_default_prng_impl": "rbg", "jax_threefry_partitionable": False}
+
+
+@pytest.fixture(params=OTHER_GENERATORS)
+def other_generator(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = getattr(jax.config, request.param)
+    jax.config.update(request.param, OTHER_GENERATORS[request.param])
+    yield request.param
+    jax.config.update(request.param, before)
+
+
+def small_run() -> list[Any]:
+    mlp, V0 = cs.MLP(cs.ShapedReLU(0.0, -1.0), depth_to_width=0.5), np.eye(2)
+    limit = cs.simulate(mlp, V0, paths=10, key=3, steps=2, chunk=4)
+    networks = cs.sample_networks(mlp, V0, width=4, draws=6, key=3, chunk=2)
+    weights = mlp.network(width=4, key=3)(np.eye(2))
+    outputs = cs.OutputLaw(limit).sample(key=3)
+    return [limit.V, networks.V, weights, outputs]
+
+
+USUAL = small_run()
+
+
+def test_a_seed_fixes_a_run_whatever_generator_jax_uses_by_default(other_generator: str) -> None:
+    for found, expected in zip(small_run(), USUAL, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_generator_of_a_run_is_recorded_and_a_checkpoint_of_another_is_refused(tmp_path: Path) -> None:
+    mlp, V0 = cs.MLP(cs.ShapedReLU(0.0, -1.0), depth_to_width=0.5), np.eye(2)
+    settings: dict[str, Any] = {"paths": 4, "steps": 2, "checkpoint": tmp_path}
+    limit = cs.simulate(mlp, V0, key=jax.random.key(3), **settings)
+    assert limit.metadata["generator"] == {"implementation": GENERATOR, "partitionable": True}
+    other = jax.random.wrap_key_data(np.array([0, 3, 0, 3], np.uint32), impl="rbg")
+    assert recorded_generator(other)["implementation"] == "rbg"
+    with pytest.raises(ValueError, match="other settings"):
+        cs.simulate(mlp, V0, key=other, **settings)
+
+
+def test_the_words_of_a_key_mean_the_same_generator_as_a_seed(other_generator: str) -> None:
+    words = np.asarray(jax.random.key_data(typed_key(5)))
+    assert typed_key(jax.numpy.asarray(words)) == typed_key(5)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from covsde._check import positive_int
+from covsde._keys import network_key
 from covsde.architectures import AbstractArchitecture
 from covsde.cli.architectures import add_architecture, make_architecture
 from covsde.cli.inputs import add_inputs, read_inputs
-from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks, network_key
+from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks
 from covsde.simulate import sample_networks, simulate
 
 
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             width=width,
             depth=depth,
             draws=args.draws,
-            key=network_key(args, width),
+            key=network_key(args.seed, width),
             method=args.method,
         )
         networks.append(Part(f"networks of width {width}, depth {depth}: {args.draws} draws", f"width-{width}", sample))

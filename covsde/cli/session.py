@@ -13,10 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-from jaxtyping import PRNGKeyArray
-
 import covsde
 from covsde._check import positive_int
 from covsde._files import atomic_write
@@ -73,14 +69,6 @@ def depth_note(width: int, depth: int, wanted: float | None) -> list[str]:
         f"Note: networks of width {width} have depth {depth}, that is depth/width {ratio:.3g}, not {wanted:.3g}, so a "
         "difference to the limit is expected."
     ]
-
-
-def network_key(args: argparse.Namespace, width: int) -> PRNGKeyArray:
-    """By width, so that a width's networks do not depend on the other widths.
-
-    2³¹ on, because the chunks of the limit are numbered from 0 on the same key.
-    """
-    return jax.random.fold_in(jax.random.key(args.seed), np.uint32(2**31 + width))
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from covsde._check import finite_number, positive_int
+from covsde._keys import network_key
 from covsde.cli.architectures import add_activation, make_activation
 from covsde.cli.inputs import Refusal, add_inputs, read_inputs, read_targets
-from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks, network_key
+from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks
 from covsde.losses import NAMED
 from covsde.mlp import MLP
 from covsde.training import train, train_networks
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             inputs.V0,
             width=width,
             draws=args.draws,
-            key=network_key(args, width),
+            key=network_key(args.seed, width),
             method=args.method,
             **task,
         )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._keys import generator
 from covsde._linalg import semidefinite_cholesky
 from covsde.networks.layers import Layer, Layers
 
@@ -50,7 +51,8 @@ class MLPNetwork(eqx.Module):
         self.input_weights = None if in_size is None else self._draw_input(in_size)
 
     def _draw_input(self, d: int) -> Float[Array, "width d"]:
-        return jax.random.normal(self.input_key, (self.layers.widest, d), self.output_weights.dtype)
+        with generator():  # drawn when the network is called
+            return jax.random.normal(self.input_key, (self.layers.widest, d), self.output_weights.dtype)
 
     def features(self, x: Inputs) -> Float[Array, "depth m width"]:
         """Post-activations √c φ_s(z_ℓ) of every layer, ℓ = 1 … depth."""

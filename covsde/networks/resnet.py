@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._keys import generator
 from covsde._linalg import semidefinite_cholesky
 from covsde.blocks import AbstractBlock, PostActivation, PreActivation, TwoMatrix
 
@@ -177,7 +178,8 @@ class ResNetNetwork(eqx.Module):
 
     def _draw_input(self, d: int) -> Float[Array, "width d"]:
         width, dtype = self.output_weights.shape[1], self.output_weights.dtype
-        return jax.random.normal(self.input_key, (width, d), dtype)
+        with generator():  # drawn when the network is called
+            return jax.random.normal(self.input_key, (width, d), dtype)
 
     def _embed(self, x: Inputs) -> Float[Array, "m width"]:
         x = jnp.asarray(x, self.output_weights.dtype)

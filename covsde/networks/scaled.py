@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._keys import generator
 from covsde.parameterisations import Factors
 
 Function = Callable[[Array], Array]
@@ -56,7 +57,8 @@ class ScaledNetwork(eqx.Module):
         first, middle, last = jax.random.split(key, 3)
 
         def draw(k: PRNGKeyArray, kind: int, *shape: int) -> Array:
-            return jnp.asarray(factors.deviation[kind], dtype) * jax.random.normal(k, shape, dtype)
+            with generator():
+                return jnp.asarray(factors.deviation[kind], dtype) * jax.random.normal(k, shape, dtype)
 
         hidden = tuple(draw(jax.random.fold_in(middle, i), 1, depth, width, width) for i in range(matrices))
         self.weights = draw(first, 0, width, inputs), hidden, draw(last, 2, classes, width)
@@ -141,7 +143,8 @@ def train_scaled(
         weights, mean, square = state
         rows = jnp.arange(count)
         if batch < count:
-            rows = jax.random.randint(jax.random.fold_in(key, k), (batch,), 0, count)
+            with generator():
+                rows = jax.random.randint(jax.random.fold_in(key, k), (batch,), 0, count)
         here, slopes = jax.value_and_grad(value)(weights, rows)
         if optimiser == "sgd":
             weights = jax.tree.map(lambda W, g, r: W - r * g, weights, slopes, rates)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covsde._keys import generator
 from covsde._linalg import semidefinite_cholesky
 from covsde.activations import AbstractActivation
 from covsde.attention import AbstractMask, Attention
@@ -129,7 +130,8 @@ class TransformerNetwork(eqx.Module):
         d, n = x.shape[1], self.block.width
         if d > n:
             raise ValueError(f"x has dimension {d} > width {n}: use a larger width, or project the tokens.")
-        frame, _ = jnp.linalg.qr(jax.random.normal(self.embedding_key, (n, d), x.dtype))
+        with generator():  # drawn when the network is called
+            frame, _ = jnp.linalg.qr(jax.random.normal(self.embedding_key, (n, d), x.dtype))
         return x @ frame.T * (n / d) ** 0.5
 
     def tokens(self, x: Inputs) -> Float[Array, "layers m width"]:
