@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from covsde._check import finite_number, instance_of, positive_int, recorded_key, typed_key
 from covsde._runs import Arrays, identity, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.comparison import Curve, Quantity
+from covsde.data import check_targets
 from covsde.inputs import check_gram
 from covsde.limits.velocities import velocities_of
 from covsde.losses import Loss, checked_loss
@@ -100,12 +101,7 @@ def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> Arr
 def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     instance_of("architecture", architecture, MLP, "an MLP such as MLP(Identity(), depth_to_width=0.5)")
     gram = check_gram(V0)
-    y = np.asarray(targets, np.float64)
-    if y.shape != (gram.shape[0],) or not np.all(np.isfinite(y)):
-        raise ValueError(
-            f"targets must hold one finite number per input, shape ({gram.shape[0]},), got shape {y.shape}."
-        )
-    return gram, y
+    return gram, check_targets(targets, gram.shape[0])
 
 
 def simulate_velocities(

@@ -393,7 +393,9 @@ def test_gradients_velocities_and_unshaped_networks_are_compared() -> None:
         np.array([0.0, 0.5, 1.0]), w, np.log(w), np.zeros(200), np.ones(200), {"clock": 1.0, "kind": "limit"}
     )
     assert {d.statistic for d in compare(unshaped, unshaped).distances} == {"log q at τ = 1", "log V/V₀ at τ = 1"}
-    started, elsewhere = (dataclasses.replace(unshaped, metadata={"rho0": rho0}) for rho0 in (0.3, 0.6))
+    started, elsewhere = (
+        dataclasses.replace(unshaped, metadata=unshaped.metadata | {"rho0": rho0}) for rho0 in (0.3, 0.6)
+    )
     compare(unshaped, started, elsewhere)  # a limit that has forgotten its inputs
     with pytest.raises(ValueError, match="has another rho0 than the limit"):
         compare(started, elsewhere)
