@@ -286,8 +286,13 @@ def _exact(value: Any, depth: int) -> Any:
         return (value.__module__, value.__qualname__, [_exact(x, depth - 1) for x in inside])
     if isinstance(value, functools.partial):
         return _exact((value.func, value.args, sorted(value.keywords.items())), depth)
+    if isinstance(value, types.MethodType):
+        return [_exact(x, depth - 1) for x in (value.__func__, value.__self__)]
     if callable(value):
-        return (type(value).__qualname__, getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
+        # What jax.jit returns has the name of what it was given, and the code inside.
+        names = (type(value).__qualname__, getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
+        inside = getattr(value, "__wrapped__", None)
+        return names if inside is None else (*names, _exact(inside, depth - 1))
     return value if isinstance(value, str | bytes | int | float | complex | None) else type(value).__qualname__
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of
 from covsde._statistics import Estimate
+from covsde.data import check_target_columns
 from covsde.inputs import check_gram
 from covsde.limits.mlp import drift_of
 from covsde.mlp import MLP
@@ -195,9 +196,7 @@ def _drift_matrix(mlp: MLP, V: NDArray[np.float64]) -> NDArray[np.float64]:
 def _data(
     targets: Any, observed: Sequence[int] | None, noise_variance: Any, m: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    y = np.asarray(targets, dtype=np.float64)
-    if y.ndim not in (1, 2) or y.shape[0] == 0 or not np.all(np.isfinite(y)):
-        raise ValueError(f"targets must be finite numbers of shape (P,) or (P, outputs), got shape {y.shape}.")
+    y = check_target_columns(targets, m)
     chosen = np.arange(y.shape[0]) if observed is None else np.asarray(observed)
     integers = chosen.ndim == 1 and np.issubdtype(chosen.dtype, np.integer)
     if not integers or chosen.size != y.shape[0] or np.unique(chosen).size != chosen.size:
@@ -207,7 +206,7 @@ def _data(
     noise = finite_number("noise_variance", noise_variance)
     if noise <= 0:
         raise ValueError(f"noise_variance must be positive, got {noise}: take it small for interpolation.")
-    return y.reshape(y.shape[0], -1), chosen, noise
+    return y, chosen, noise
 
 
 def _weighted(weights: NDArray[np.float64], x: NDArray[np.float64]) -> Estimate:

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covsde._statistics import Estimate, mean, quantiles, variance
-from covsde.comparison import AbstractComparison, Curve, Distance, Quantity, Row, distance_of_laws, name_of, z_score
+from covsde.comparison import (
+    AbstractComparison,
+    Curve,
+    Distance,
+    Quantity,
+    Row,
+    check_same_problem,
+    distance_of_laws,
+    name_of,
+    z_score,
+)
 from covsde.status import FailedPathsWarning, PathStatus
 
 
@@ -50,7 +60,8 @@ def compare_curves(limit: Any, networks: Sequence[Any]) -> CurveComparison:
     if not hasattr(limit, "quantities"):
         raise ValueError(f"compare needs results of covsde, such as those of simulate or train, got {limit!r}.")
     for network in networks:
-        _check_same_problem(limit, network)
+        _check_kind(limit, network)
+        check_same_problem(limit, network)
     rows: list[Row] = []
     distances: list[Distance] = []
     for quantity in limit.quantities():
@@ -85,18 +96,11 @@ def compare_curves(limit: Any, networks: Sequence[Any]) -> CurveComparison:
     return CurveComparison(tuple(rows), tuple(distances), limit, tuple(networks), "")
 
 
-def _check_same_problem(limit: Any, network: Any) -> None:
-    """Refuse a result of another kind, or of other inputs or another training."""
+def _check_kind(limit: Any, network: Any) -> None:
+    """Refuse a result of another kind than the reference."""
     alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
     if not alike:
         raise ValueError(f"networks: {network!r} is no result to compare with {limit!r}; compare results of one kind.")
-    for what in ("V0", "targets", "loss", "learning_rate", "updates"):
-        ours, theirs = (e.metadata.get(what) for e in (limit, network))
-        if ours is None or theirs is None or ours == theirs:
-            continue
-        numeric = not isinstance(ours, str) and np.shape(ours) == np.shape(theirs)
-        if not (numeric and np.allclose(ours, theirs, rtol=1e-9, atol=1e-12)):
-            raise ValueError(f"networks: {name_of(network)!r} has another {what} than the limit; run both on the same.")
 
 
 def _end(result: Any, curve: Curve) -> NDArray[Any]:

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.comparison import AbstractComparison, Curve, Distance, Quantity, Row, distance_of_laws, z_score
+from covsde.comparison import (
+    AbstractComparison,
+    Curve,
+    Distance,
+    Quantity,
+    Row,
+    check_same_problem,
+    distance_of_laws,
+    z_score,
+)
 from covsde.ensemble import Ensemble, Estimate, MatrixStatistic, angle, correlation, log_variance
 from covsde.status import FailedPathsWarning
 
@@ -68,7 +77,7 @@ def compare_ensembles(
 
     Args:
         limit: The reference, of any kind.
-        networks: The ensembles to compare with it, of any kind, with the same number of inputs.
+        networks: The ensembles to compare with it, of any kind and architecture, on the same inputs.
         statistics: Name to statistic; a function mapping (..., m, m) to (...) is compared in its mean, and a
             pair such as ("median", function) in its "mean", "variance" or "median". By default correlations,
             angles and log-variances.
@@ -77,7 +86,7 @@ def compare_ensembles(
         The comparison: a table of z-scores, and distances between the laws of correlations and log-variances.
 
     Raises:
-        ValueError: If the numbers of inputs differ, or the last layer times differ.
+        ValueError: If the inputs or their number differ, or the last layer times differ.
 
     Warns:
         FailedPathsWarning: Once per ensemble in which paths had stopped.
@@ -88,6 +97,7 @@ def compare_ensembles(
                 f"networks: {network.label!r} has m={network.m} inputs and the limit has m={limit.m}; sample "
                 "both on the same inputs."
             )
+        check_same_problem(limit, network)
     pairs, inputs, footer = _selection(limit)
     chosen = _default_statistics(pairs, inputs) if statistics is None else dict(statistics)
     for name, statistic in chosen.items():

@@ -170,6 +170,47 @@ class AbstractComparison:
         return "\n".join(lines)
 
 
+# What makes two results answers to one question, where both of them say it; architectures may differ.
+_PROBLEM = ("V0", "rho0", "targets", "loss", "learning_rate", "updates")
+# Of the largest entry: the same inputs in float32 and in float64 are one problem.
+_ROUNDING = 1e-6
+
+
+def check_same_problem(limit: Any, network: Any) -> None:
+    """Refuse a result of other inputs or of another training than the reference, as their metadata say.
+
+    Args:
+        limit: The reference.
+        network: What is to be compared with it; what only one of them says, as hand-made results may, is not held
+            against it.
+
+    Raises:
+        ValueError: If they differ in the inputs, the targets, the loss, the learning rate or the updates.
+    """
+    ours, theirs = limit.metadata, network.metadata
+    for what in _PROBLEM:
+        if not _agree(ours.get(what), theirs.get(what)):
+            raise ValueError(f"networks: {name_of(network)!r} has another {what} than the limit; run both on the same.")
+    # Functions are known by their compiled code, which is another in every version of Python.
+    python = [(metadata.get("versions") or {}).get("python") for metadata in (ours, theirs)]
+    if python[0] == python[1] and not _agree(ours.get("loss_identity"), theirs.get("loss_identity")):
+        raise ValueError(
+            f"networks: {name_of(network)!r} has another loss than the limit, of the same name; pass both the same "
+            "function."
+        )
+
+
+def _agree(ours: Any, theirs: Any) -> bool:
+    """Whether two entries of metadata are equal up to rounding; an absent one agrees with any."""
+    if ours is None or theirs is None or ours == theirs:
+        return True
+    try:
+        a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    except (TypeError, ValueError):  # not numbers
+        return False
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= _ROUNDING * np.max(np.abs(a), initial=0)))
+
+
 def z_score(difference: float, se: float) -> float:
     """Return difference/se; 0 for two equal numbers that are known exactly."""
     if se == 0:  # both deterministic, as at τ = 0

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covsde._check import finite_number
+from covsde.data import check_target_columns
 from covsde.inputs import check_gram
 from covsde.kernels import Kernels
 
@@ -31,9 +32,12 @@ class LazyTraining:
 
 def _real(name: str, value: Any, what: str) -> np.ndarray:
     try:
-        array = np.asarray(value, np.float64)
+        array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be {what}.") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be {what}; its dtype is {array.dtype}.")
+    array = array.astype(np.float64)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} must be {what}; it holds NaN or infinite values.")
     return array
@@ -76,10 +80,7 @@ def lazy_training(
     """
     K = check_gram(ntk.ntk if isinstance(ntk, Kernels) else ntk)
     m = K.shape[0]
-    y = _real("targets", targets, "real numbers of shape (P,) or (P, outputs)")
-    y = y[:, None] if y.ndim == 1 else y
-    if y.ndim != 2 or not 0 < y.shape[0] <= m:
-        raise ValueError(f"targets must have shape (P,) or (P, outputs) with P from 1 to m={m}, got {y.shape}.")
+    y = check_target_columns(targets, m)
     P, outputs = y.shape
     t = np.atleast_1d(_real("times", times, "numbers of shape (times,)"))
     if t.ndim != 1 or np.any(t < 0):

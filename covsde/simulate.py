@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from covsde._check import instance_of, positive_int
 from covsde._keys import typed_key
-from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
+from covsde._runs import Arrays, identity, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.architectures import AbstractArchitecture
 from covsde.ensemble import Ensemble
 from covsde.inputs import check_gram
@@ -142,6 +142,7 @@ def simulate(
         label="limit",
         deterministic=sde.deterministic,
         solver=type(solver).__name__,
+        solver_identity=identity(solver),
         order=solver.order(None),
         steps=len(grid) - 1,
         paths=paths,

@@ -18,6 +18,7 @@ from covsde._keys import typed_key
 from covsde._runs import Arrays, even_chunk, identity, resolve_dtype, run_chunks, run_metadata, saved_layers
 from covsde.architectures import AbstractTrainable
 from covsde.comparison import Curve, Quantity
+from covsde.data import check_targets
 from covsde.inputs import check_gram
 from covsde.losses import Loss, checked_loss
 from covsde.records import PathRecord
@@ -126,15 +127,7 @@ def _settings(
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
     gram = check_gram(V0)
-    try:
-        given = np.asarray(targets)
-        y = given.astype(np.float64) if given.dtype.kind in "biuf" else np.full(gram.shape[0], np.nan)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"targets must hold one finite number per input, shape ({gram.shape[0]},).") from error
-    if y.shape != (gram.shape[0],) or not np.all(np.isfinite(y)):
-        raise ValueError(
-            f"targets must hold one finite number per input, shape ({gram.shape[0]},), got shape {y.shape}."
-        )
+    y = check_targets(targets, gram.shape[0])
     return gram, y, positive_int("updates", updates, least=0), finite_number("learning_rate", learning_rate)
 
 

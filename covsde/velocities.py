@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from covsde._check import finite_number, instance_of, positive_int
 from covsde._keys import typed_key
-from covsde._runs import Arrays, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
+from covsde._runs import Arrays, identity, resolve_dtype, run_chunks, run_metadata, saved_layers, time_grid
 from covsde.comparison import Curve, Quantity
+from covsde.data import check_targets
 from covsde.inputs import check_gram
 from covsde.limits.velocities import velocities_of
 from covsde.losses import Loss, checked_loss
@@ -101,12 +102,7 @@ def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> Arr
 def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     instance_of("architecture", architecture, MLP, "an MLP such as MLP(Identity(), depth_to_width=0.5)")
     gram = check_gram(V0)
-    y = np.asarray(targets, np.float64)
-    if y.shape != (gram.shape[0],) or not np.all(np.isfinite(y)):
-        raise ValueError(
-            f"targets must hold one finite number per input, shape ({gram.shape[0]},), got shape {y.shape}."
-        )
-    return gram, y
+    return gram, check_targets(targets, gram.shape[0])
 
 
 def simulate_velocities(
@@ -300,4 +296,6 @@ _sampler: Callable[..., tuple[Array, ...]] = eqx.filter_jit(sample_velocities_we
 
 def _described(y: np.ndarray, rate: float, loss: Loss, kind: np.dtype, chunk: int, tau: NDArray[Any]) -> dict[str, Any]:
     described = {"targets": y.tolist(), "learning_rate": rate, "loss": getattr(loss, "__name__", repr(loss))}
-    return described | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
+    # Two lambdas have one name: a checkpoint tells them apart by their code.
+    described |= {"loss_identity": identity(loss), "dtype": kind.name}
+    return described | {"chunk": chunk, "save_at": tau.tolist()}

@@ -198,8 +198,8 @@ def test_stopped_paths_are_counted_and_carry_no_weight() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"targets": [[[1.0]]]}, "targets must be finite"),
-        ({"targets": [math.nan]}, "targets must be finite"),
+        ({"targets": [[[1.0]]]}, "targets must hold finite numbers of shape"),
+        ({"targets": [math.nan]}, "targets must hold finite numbers"),
         ({"targets": [1.0], "observed": [0, 1]}, "observed must be P = 1 different indices"),
         ({"targets": [1.0, 1.0], "observed": [0, 0]}, "different indices"),
         ({"targets": [1.0], "observed": [4]}, "indices of the m = 4 inputs"),

@@ -129,6 +129,26 @@ def test_ensembles_on_different_inputs_are_refused() -> None:
         compare(ensemble(5, 0))
 
 
+def test_ensembles_are_compared_where_their_inputs_agree_up_to_rounding() -> None:
+    V0 = np.array([[1.0, 0.3], [0.3, 1 / 3]])
+    limit, same = ensemble(50, 0, V0=V0), network(50, 1, V0=V0.astype(np.float32))
+    compare(limit, same, network(50, 2))  # made by hand, without V0
+    compare(ensemble(50, 0), same)
+    # Another scale, another order, another angle.
+    for other in (1.001 * V0, V0[::-1, ::-1], [[1.0, 0.3001], [0.3001, 1 / 3]]):
+        with pytest.raises(ValueError, match="'network, width 100' has another V0 than the limit; run both on the"):
+            compare(limit, same, network(50, 1, V0=other))
+
+
+def test_a_network_of_another_architecture_answers_on_the_same_inputs_only() -> None:
+    resnet, pair = cs.ResNet("relu"), np.array([[1.0, 0.3], [0.3, 1.0]])
+    limit = cs.simulate(cs.matching_mlp(resnet, 0.01), pair, paths=64, steps=2, dtype=np.float32)
+    settings: dict[str, Any] = {"width": 8, "depth": 4, "draws": 64}
+    compare(limit, cs.sample_networks(resnet, pair, **settings))
+    with pytest.raises(ValueError, match="'networks, width 8' has another V0 than the limit"):
+        compare(limit, cs.sample_networks(resnet, 2 * pair, **settings))
+
+
 def test_many_inputs_show_selected_pairs_and_say_so() -> None:
     e = ensemble(50, 0, m=6)
     assert similar_pairs(e)[1] == (0, 5)
@@ -282,6 +302,12 @@ def test_only_results_of_one_problem_are_compared() -> None:
     for what, other in (("V0", [[3.0, 0.9], [0.9, 3.0]]), ("targets", [1.0, 5.0]), ("loss", "logistic")):
         with pytest.raises(ValueError, match=f"has another {what} than the limit"):
             compare(limit, training(50, 1, **(settings | {what: other})))
+    # Two lambdas have one name; within one version of Python their code says more.
+    lambdas = [settings | {"loss": "<lambda>", "loss_identity": code} for code in ("a", "b")]
+    with pytest.raises(ValueError, match="has another loss than the limit, of the same name"):
+        compare(training(50, 0, **lambdas[0]), training(50, 1, **lambdas[1]))
+    versions = [{"versions": {"python": number}} for number in ("3.11.9", "3.12.4")]
+    compare(training(50, 0, **lambdas[0], **versions[0]), training(50, 1, **lambdas[1], **versions[1]))
 
 
 def test_training_without_a_value_is_in_no_statistic_and_an_exploded_loss_is_infinite() -> None:
@@ -367,6 +393,12 @@ def test_gradients_velocities_and_unshaped_networks_are_compared() -> None:
         np.array([0.0, 0.5, 1.0]), w, np.log(w), np.zeros(200), np.ones(200), {"clock": 1.0, "kind": "limit"}
     )
     assert {d.statistic for d in compare(unshaped, unshaped).distances} == {"log q at τ = 1", "log V/V₀ at τ = 1"}
+    started, elsewhere = (
+        dataclasses.replace(unshaped, metadata=unshaped.metadata | {"rho0": rho0}) for rho0 in (0.3, 0.6)
+    )
+    compare(unshaped, started, elsewhere)  # a limit that has forgotten its inputs
+    with pytest.raises(ValueError, match="has another rho0 than the limit"):
+        compare(started, elsewhere)
 
 
 def test_results_of_two_kinds_are_not_compared() -> None:

@@ -64,7 +64,8 @@ def test_rates_that_make_descent_diverge_are_named() -> None:
         out = cs.lazy_training([[1.0]], [1.0], [0, 1, 2, 3], learning_rate=2.5, method="descent")
     np.testing.assert_allclose(1 - out.outputs[:, 0, 0], (-1.5) ** np.arange(4))
     for arguments, sentence in (
-        (([[1.0]], [1.0, 2.0], [1.0]), "targets must have shape"),
+        (([[1.0]], [1.0, 2.0], [1.0]), "targets must hold finite numbers of shape"),
+        (([[1.0]], [1.0], ["a"]), r"times must be numbers of shape \(times,\); its dtype is <U1"),
         (([[1.0]], [1.0], [-1.0]), "times must have shape"),
         (([[-1.0]], [1.0], [1.0]), "positive semidefinite"),
     ):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffrax
 import jax
 import numpy as np
 import pytest
@@ -82,6 +83,7 @@ def test_hyperparameters_are_told_apart_to_the_last_digit_and_functions_by_their
         cs.ShapedSmooth(lambda x: x + x**2),
         cs.ShapedSmooth(lambda x: x + x**3),
     ]
+    different += [cs.ShapedSmooth(jax.jit(lambda x: x + x**2)), cs.ShapedSmooth(jax.jit(lambda x: x + x**3))]
     assert len({_runs.identity(activation) for activation in different}) == len(different)
     assert _runs.identity(cs.ShapedSmooth(shaped(2.0))) == _runs.identity(cs.ShapedSmooth(shaped(2.0)))
 
@@ -159,3 +161,10 @@ def test_a_failing_chunk_ends_the_run_and_leaves_what_was_finished(
     computed = len(seen)
     np.testing.assert_array_equal(run(monkeypatch, workers, checkpoint=tmp_path), whole)
     assert computed == kept + 1
+
+
+def test_a_checkpoint_of_one_method_does_not_answer_for_another_of_its_order(tmp_path: Path) -> None:
+    resnet, settings = cs.ResNet("linear"), {"steps": 2, "checkpoint": tmp_path}
+    cs.simulate(resnet, [[1.0]], solver=cs.RungeKutta(diffrax.Heun()), **settings)
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+        cs.simulate(resnet, [[1.0]], solver=cs.RungeKutta(diffrax.Midpoint()), **settings)

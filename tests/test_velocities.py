@@ -1,6 +1,7 @@
 """Velocities at initialization: exact means, two independent solvers of the limit, and real networks."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -242,6 +243,18 @@ def test_a_repeated_input_moves_as_the_first() -> None:
 
 def test_the_result_does_not_depend_on_how_many_paths_are_asked_for(linear: cs.Velocities) -> None:
     np.testing.assert_array_equal(limit(paths=5).S, linear.S[:, :5])
+
+
+@pytest.mark.parametrize("run", [limit, sample])
+def test_a_checkpoint_of_one_loss_does_not_answer_for_another(run: Any, tmp_path: Path) -> None:
+    def powers(k: int) -> Any:
+        return lambda f, y: jnp.sum((f - y) ** k)
+
+    first = run(loss=powers(2), checkpoint=tmp_path)
+    np.testing.assert_array_equal(run(loss=powers(2), checkpoint=tmp_path).R, first.R)
+    for other in (powers(4), lambda f, y: jnp.sum(f * y), "squared"):
+        with pytest.raises(ValueError, match="belongs to a run with other settings"):
+            run(loss=other, checkpoint=tmp_path)
 
 
 def test_bad_arguments_are_named() -> None:

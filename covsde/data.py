@@ -1,0 +1,60 @@
+"""Targets of training and regression, checked once for everything that takes them."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+
+def check_targets(targets: Any, inputs: int) -> Float[np.ndarray, " m"]:
+    """One target per input as a float64 array.
+
+    Args:
+        targets: array or list (m,) of booleans, integers or floating-point numbers.
+        inputs: m.
+
+    Returns:
+        The targets (m,), float64.
+
+    Raises:
+        ValueError: if targets are not numbers, not finite, or not one per input.
+    """
+    what = f"one finite number per input, shape ({inputs},)"
+    array = _finite(targets, what)
+    if array.shape != (inputs,):
+        raise ValueError(f"targets must hold {what}, got shape {array.shape}.")
+    return array
+
+
+def check_target_columns(targets: Any, inputs: int) -> Float[np.ndarray, "P outputs"]:
+    """Targets of some of the inputs, for one output or several, as a float64 matrix.
+
+    Args:
+        targets: array or list (P,) or (P, outputs), of numbers as for `check_targets`.
+        inputs: the number of inputs, at least P.
+
+    Returns:
+        The targets (P, outputs), float64.
+
+    Raises:
+        ValueError: if targets are not numbers, not finite, more than the inputs or none, or have another shape.
+    """
+    what = f"finite numbers of shape (P,) or (P, outputs), P from 1 to the number of inputs, {inputs}"
+    array = _finite(targets, what)
+    if array.ndim not in (1, 2) or array.size == 0 or array.shape[0] > inputs:
+        raise ValueError(f"targets must hold {what}, got shape {array.shape}.")
+    return array.reshape(array.shape[0], -1)
+
+
+def _finite(targets: Any, what: str) -> np.ndarray:
+    """Real numbers, none of them NaN or infinite."""
+    try:
+        given = np.asarray(targets)
+    except (TypeError, ValueError) as error:  # rows of unequal length, or what no array can hold
+        raise ValueError(f"targets must hold {what}, got a {type(targets).__name__} that is no array.") from error
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"targets must hold {what}, got dtype {given.dtype}.")
+    array = given.astype(np.float64)
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"targets must hold {what}, got NaN or infinite values.")
+    return array

@@ -1,0 +1,67 @@
+"""Targets: numbers of any real kind are the same targets to everything that takes them, anything else is refused."""
+
+from fractions import Fraction
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import covsde as cs
+from covsde.data import check_target_columns, check_targets
+
+PAIR = np.array([[1.0, 0.3], [0.3, 1.0]])
+LINEAR = cs.MLP(cs.Identity(), 0.5)
+ENSEMBLE = cs.Ensemble(np.array([1.0]), PAIR[None, None], np.zeros(1), np.ones(1))
+
+USES: dict[str, Any] = {
+    "train": lambda y: cs.train(LINEAR, PAIR, targets=y),
+    "train_networks": lambda y: cs.train_networks(LINEAR, PAIR, targets=y, width=8),
+    "simulate_velocities": lambda y: cs.simulate_velocities(LINEAR, PAIR, targets=y),
+    "sample_network_velocities": lambda y: cs.sample_network_velocities(LINEAR, PAIR, targets=y, width=8),
+    "posterior": lambda y: cs.posterior(ENSEMBLE, y, 0.1),
+    "first_order_posterior": lambda y: cs.first_order_posterior(LINEAR, PAIR, y, 0.1),
+    "lazy_training": lambda y: cs.lazy_training(PAIR, y, [1.0]),
+}
+NONE = np.full(2, None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "got"),
+    [
+        (["a", "b"], "dtype <U1"),
+        ([1j, 1.0], "dtype complex128"),
+        (np.array([1 + 0j, 1.0]), "dtype complex128"),
+        (NONE, "dtype object"),
+        ([Fraction(1, 2), Fraction(1, 3)], "dtype object"),
+        ([[1.0], [1.0, 2.0]], "a list that is no array"),
+        ([np.nan, 1.0], "NaN or infinite values"),
+        ([10**400, 1], "dtype object"),
+        (np.ones((2, 1, 1)), r"shape \(2, 1, 1\)"),
+        ([1.0, 2.0, 3.0], r"shape \(3,\)"),
+        (1.0, r"shape \(\)"),
+        ([], r"shape \(0,\)"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("use", USES)
+def test_what_is_no_target_is_refused_in_the_same_words_everywhere(use: str, targets: Any, got: str) -> None:
+    one = use not in ("posterior", "first_order_posterior", "lazy_training")
+    what = r"one finite number per input, shape \(2,\)" if one else r"finite numbers of shape \(P,\) or \(P, outputs\)"
+    with pytest.raises(ValueError, match=f"^targets must hold {what}.*, got {got}\\.$"):
+        USES[use](targets)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [[True, False], [1, 0], np.array([1, 0], np.uint8), np.array([1, 0], np.float16), jnp.asarray([1.0, 0.0])],
+)
+def test_numbers_of_any_real_kind_are_targets(targets: Any) -> None:
+    for found in (check_targets(targets, 2), check_target_columns(targets, 2)[:, 0]):
+        np.testing.assert_array_equal(found, [1.0, 0.0])
+        assert found.dtype == np.float64
+
+
+def test_regression_may_have_several_outputs_and_inputs_without_targets() -> None:
+    assert check_target_columns([1, 2], 3).shape == (2, 1)
+    assert check_target_columns([[1, 2, 3]], 3).shape == (1, 3)
