@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import covsde as cs
-from covsde._runs import side_by_side
-from covsde.limits.mlp import sin_minus_angle_cos
+from covsde.moments.arccos import sin_minus_angle_cos
+from covsde.run.chunks import side_by_side
 
 KAPPA = 4.0
 CHUNK = 8192

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import covsde as cs
-from covsde.limits.mlp import sin_minus_angle_cos
+from covsde.moments.arccos import sin_minus_angle_cos
 
 KAPPA, RHO_0, CHUNK = 4.0, 0.3, 8192
 V0 = np.array([[1.0, RHO_0], [RHO_0, 1.0]])

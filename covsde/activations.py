@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde._check import finite_number
+from covsde.inputs.arguments import finite_number
 
 # A number, or a traced scalar where layers of different widths share one loop.
 Width = int | Float[Array, ""]

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from covsde.networks.scaled import ScaledNetwork, linearisation_gap, scaled_rates, train_scaled
-from covsde.parameterisations import Factors, factors, table
+from covsde.transfer.network import ScaledNetwork, linearisation_gap, scaled_rates, train_scaled
+from covsde.transfer.tables import Factors, factors, table
 
 BASE = {"base_width": 32, "base_depth": 4}
 SHOWN = ("SP", "NTK", "μP", "√depth-μP", "CompleteP")

@@ -12,8 +12,8 @@ import re
 import time
 from pathlib import Path
 
-from covsde._files import atomic_write
-from covsde._runs import versions
+from covsde.results.files import atomic_write
+from covsde.run.metadata import versions
 
 SECTIONS = (
     "initialization",

@@ -11,8 +11,8 @@ import problems_transformer as problems
 import pytest
 
 from covsde import Attention, LeakyReLU
-from covsde.attention import NoMask
-from covsde.limits.attention_ode import (
+from covsde.architectures.transformer.attention import NoMask
+from covsde.architectures.transformer.deterministic import (
     BlockMap,
     Exchangeable,
     ResidualAttention,
@@ -21,8 +21,8 @@ from covsde.limits.attention_ode import (
     relu_correlation,
     uniform_attention,
 )
-from covsde.networks.transformer import Block
-from covsde.networks.transformer_law import sample_grams_law
+from covsde.architectures.transformer.network.law import sample_grams_law
+from covsde.architectures.transformer.network.weights import Block
 
 GRAM = jnp.asarray(problems.GRAM)
 

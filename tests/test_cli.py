@@ -10,7 +10,7 @@ import covsde
 from covsde import Ensemble, Training
 from covsde.cli import compare, main, parser
 from covsde.cli.inputs import read_inputs
-from covsde.matrix_files import read_matrix
+from covsde.inputs.matrices import read_matrix
 
 SMALL = ["--depth-to-width", "0.5", "--paths", "64", "--draws", "32", "--widths", "8", "16"]
 RESULTS = {"comparison.png", "comparison.pdf", "comparison.json", "limit.npz", "network-width-8.npz"}
@@ -334,10 +334,10 @@ def test_list(capsys):
 
 
 def test_doctor_exit_code(capsys, monkeypatch):
-    monkeypatch.setattr("covsde.doctor.report", lambda: ("text", False))
+    monkeypatch.setattr("covsde.cli.doctor.report", lambda: ("text", False))
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out == "text\n"
-    monkeypatch.setattr("covsde.doctor.report", lambda: ("text", True))
+    monkeypatch.setattr("covsde.cli.doctor.report", lambda: ("text", True))
     assert main(["doctor"]) == 0
 
 

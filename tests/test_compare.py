@@ -12,12 +12,12 @@ import pytest
 from scipy import stats
 
 import covsde as cs
-from covsde.compare import compare
-from covsde.compare_ensembles import Comparison, common_times, similar_pairs
-from covsde.distances import kolmogorov_smirnov, wasserstein
-from covsde.ensemble import Ensemble
-from covsde.extrapolation import convergence_rate, extrapolate
-from covsde.status import FailedPathsWarning, PathStatus
+from covsde.comparison.compare import compare
+from covsde.comparison.covariances import Comparison, common_times, similar_pairs
+from covsde.comparison.extrapolation import convergence_rate, extrapolate
+from covsde.comparison.laws import kolmogorov_smirnov, wasserstein
+from covsde.results.ensemble import Ensemble
+from covsde.results.status import FailedPathsWarning, PathStatus
 
 
 def ensemble(

@@ -10,8 +10,8 @@ import pytest
 from scipy.integrate import trapezoid
 
 import covsde as cs
-from covsde.limits.correlation import correlation_drift, relu_drift_of_y
-from covsde.limits.mlp import ReLUDrift, SmoothDrift
+from covsde.covariance.correlation import correlation_drift, relu_drift_of_y
+from covsde.covariance.drifts import ReLUDrift, SmoothDrift
 
 PAIR = np.array([[1.0, 0.3], [0.3, 1.0]])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import covsde as cs
-from covsde.data import check_target_columns, check_targets
+from covsde.inputs.data import check_target_columns, check_targets
 
 PAIR = np.array([[1.0, 0.3], [0.3, 1.0]])
 LINEAR = cs.MLP(cs.Identity(), 0.5)

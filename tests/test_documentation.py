@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import covsde as cs
-from covsde.catalogue import EXPERIMENTS
+from covsde.cli.catalogue import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

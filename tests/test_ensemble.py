@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from covsde._files import atomic_write
-from covsde.ensemble import Ensemble
-from covsde.status import FailedPathsWarning, PathStatus
+from covsde.results.ensemble import Ensemble
+from covsde.results.files import atomic_write
+from covsde.results.status import FailedPathsWarning, PathStatus
 
 
 def wishart(paths: int = 4000, times: int = 3, m: int = 2, seed: int = 0, dtype: Any = np.float64) -> Ensemble:

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from covsde.catalogue import EXPERIMENTS
+from covsde.cli.catalogue import EXPERIMENTS
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 NOT_LISTED = {"all_figures", "common", "validate"}

@@ -10,8 +10,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import covsde as cs
-from covsde.limits.clock import TabulatedClock, UniformClock
-from covsde.limits.mlp import Affine, ReLUDrift, SmoothDrift
+from covsde.covariance.clock import TabulatedClock, UniformClock
+from covsde.covariance.drifts import Affine, ReLUDrift, SmoothDrift
 
 PAIR = np.array([[1.0, 0.3], [0.3, 1.0]])
 

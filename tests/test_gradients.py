@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import covsde as cs
-from covsde.limits.backward import backward_of
+from covsde.architectures.mlp.gradients import backward_of
 
 PAIR = np.asarray(problems.PAIR)
 RELU = cs.ShapedReLU(1.5, -1.5)

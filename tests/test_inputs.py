@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from covsde import gram
-from covsde.inputs import check_gram
+from covsde.inputs.gram import check_gram
 
 SETUP = """
 import json, sys

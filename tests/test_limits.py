@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU
-from covsde.limits.mlp import AbstractDrift, ReLUDrift, SmoothDrift, drift_of, sin_minus_angle_cos
+from covsde.covariance.drifts import AbstractDrift, ReLUDrift, SmoothDrift, drift_of
+from covsde.moments.arccos import sin_minus_angle_cos
 
 WIDE = 10**6
 

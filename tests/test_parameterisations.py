@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import covsde as cs
-from covsde.networks.scaled import ScaledNetwork, linearisation_gap, scaled_rates, train_scaled
-from covsde.parameterisations import Factors, factors, table
+from covsde.transfer.network import ScaledNetwork, linearisation_gap, scaled_rates, train_scaled
+from covsde.transfer.tables import Factors, factors, table
 
 BASE: dict[str, Any] = {"base_width": 8, "base_depth": 2}
 X = jnp.asarray(np.random.default_rng(0).standard_normal((3, 5)))

@@ -12,7 +12,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import covsde as cs
-from covsde.limits.moments import (
+from covsde.moments.of_activation import (
     Erf,
     PiecewiseLinear,
     Polynomial,
@@ -23,7 +23,7 @@ from covsde.limits.moments import (
     second_moment,
     slope_moment,
 )
-from covsde.limits.quadrature import PolarRule
+from covsde.moments.quadrature import PolarRule
 
 RELU = cs.ResNet(jax.nn.relu)
 

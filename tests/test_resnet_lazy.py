@@ -12,7 +12,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import covsde as cs
-from covsde.limits.resnet import log_norm_law_of_the_linear_network
+from covsde.architectures.resnet.kernels import log_norm_law_of_the_linear_network
 
 
 def estimate(x: np.ndarray) -> tuple[float, float]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import covsde as cs
-from covsde import _runs
-from covsde._keys import GENERATOR, recorded_generator, typed_key
+from covsde.numerics.keys import GENERATOR, recorded_generator, typed_key
+from covsde.run import chunks as _runs
 
 
 def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **settings: Any) -> np.ndarray:

@@ -30,10 +30,11 @@ from covsde import (
     WishartStep,
     simulate,
 )
-from covsde._chi import chi
-from covsde.limits.clock import UniformClock
-from covsde.limits.mlp import AbstractDrift, NeuralCovarianceSDE, drift_of
-from covsde.solvers import factors
+from covsde.covariance.clock import UniformClock
+from covsde.covariance.drifts import AbstractDrift, drift_of
+from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.numerics.gamma import chi
+from covsde.solvers import noise as factors
 from covsde.solvers.layout import AbstractLayout, DenseLayout, UnrolledLayout, layout_for
 from covsde.solvers.terms import Elapsed
 

@@ -13,10 +13,10 @@ import pytest
 from scipy import stats
 
 import covsde as cs
-from covsde.blocks import AbstractBlock
-from covsde.losses import squared
-from covsde.networks.resnet_training import descend, descend_low_rank, learning_rates
-from covsde.solvers.particles import Rule, matched_normals
+from covsde.architectures.resnet.blocks import AbstractBlock
+from covsde.architectures.resnet.network.training import descend, descend_low_rank, learning_rates
+from covsde.descent.losses import squared
+from covsde.descent.particles import Rule, matched_normals
 
 ONE, PAIR = np.asarray(problems.ONE), np.asarray(problems.PAIR)
 

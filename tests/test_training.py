@@ -13,14 +13,14 @@ import pytest
 from scipy import stats
 
 import covsde as cs
-from covsde.limits.backward import backward_of
-from covsde.limits.feature_learning import NEURONS, Layer
-from covsde.losses import squared
-from covsde.networks.backward import embed
-from covsde.networks.layers import Layers
-from covsde.networks.mlp import MLPNetwork
-from covsde.networks.training import Trained, descend, hidden_matrices, observe
-from covsde.solvers.revealed import split
+from covsde.architectures.mlp.feature_learning import NEURONS, Layer
+from covsde.architectures.mlp.gradients import backward_of
+from covsde.architectures.mlp.network.gradients import embed
+from covsde.architectures.mlp.network.layers import Layers
+from covsde.architectures.mlp.network.training import Trained, descend, hidden_matrices, observe
+from covsde.architectures.mlp.network.weights import MLPNetwork
+from covsde.descent.householder import split
+from covsde.descent.losses import squared
 
 PAIR = np.asarray(problems.PAIR)
 ONE = np.eye(1)

@@ -15,10 +15,10 @@ from scipy.special import ndtri
 
 import covsde as cs
 from covsde import PathStatus, ShapedReLU, Transformer
-from covsde.limits.attention_ode import drift_flow
-from covsde.limits.transformer import TransformerSDE, multiply, transpose
-from covsde.solvers import transformer as solver_module
-from covsde.solvers.transformer import TransformerStrang
+from covsde.architectures.transformer import steps as solver_module
+from covsde.architectures.transformer.covariance import TransformerSDE, multiply, transpose
+from covsde.architectures.transformer.deterministic import drift_flow
+from covsde.architectures.transformer.steps import TransformerStrang
 
 GRAM = problems.GRAM
 V = jnp.asarray(GRAM)

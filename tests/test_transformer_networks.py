@@ -12,7 +12,7 @@ from scipy import stats
 
 import covsde as cs
 from covsde import Attention, ShapedReLU, Transformer
-from covsde.networks.transformer_law import _root, attention_matrices, draw_block
+from covsde.architectures.transformer.network.law import _root, attention_matrices, draw_block
 
 GRAM = problems.GRAM
 HALF = math.sqrt(0.5)

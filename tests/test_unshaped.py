@@ -17,9 +17,9 @@ import pytest
 from scipy import integrate, stats
 
 import covsde as cs
-from covsde.limits.unshaped import SingularSDE, UnshapedReLU, q11, q22, q31
-from covsde.networks.unshaped import pair_layer
-from covsde.solvers.unshaped import LinearSplitting, PairState, run_chain, singular_terms
+from covsde.architectures.mlp.unshaped.equations import SingularSDE, UnshapedReLU, q11, q22, q31
+from covsde.architectures.mlp.unshaped.network import pair_layer
+from covsde.architectures.mlp.unshaped.steps import LinearSplitting, PairState, run_chain, singular_terms
 
 RELU = cs.MLP(cs.LeakyReLU(0.0), 1.0)
 LEAKY = cs.MLP(cs.LeakyReLU(0.2), 0.5)

@@ -12,12 +12,12 @@ import problems
 import pytest
 
 import covsde as cs
-from covsde.losses import squared
-from covsde.networks.backward import embed, hidden_vectors
-from covsde.networks.layers import Layers
-from covsde.networks.mlp import MLPNetwork
-from covsde.networks.training import Trained, descend, observe
-from covsde.networks.velocities import feature_velocities
+from covsde.architectures.mlp.network.gradients import embed, hidden_vectors
+from covsde.architectures.mlp.network.layers import Layers
+from covsde.architectures.mlp.network.training import Trained, descend, observe
+from covsde.architectures.mlp.network.velocities import feature_velocities
+from covsde.architectures.mlp.network.weights import MLPNetwork
+from covsde.descent.losses import squared
 
 PAIR = np.asarray(problems.PAIR)
 Y = np.array([1.0, -1.0])

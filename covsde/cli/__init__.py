@@ -9,8 +9,8 @@ from typing import NoReturn
 import jax
 
 import covsde
-from covsde.catalogue import EXPERIMENTS
 from covsde.cli import compare, train
+from covsde.cli.catalogue import EXPERIMENTS
 from covsde.cli.inputs import Refusal
 
 
@@ -42,7 +42,7 @@ def _list() -> int:
 
 
 def _doctor() -> int:
-    from covsde.doctor import report
+    from covsde.cli.doctor import report
 
     text, good = report()
     print(text)

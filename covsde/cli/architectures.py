@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
-from covsde.architectures import AbstractArchitecture
-from covsde.blocks import BLOCKS
+from covsde.architectures.base import AbstractArchitecture
+from covsde.architectures.mlp.architecture import MLP
+from covsde.architectures.resnet.architecture import ResNet
+from covsde.architectures.resnet.blocks import BLOCKS
 from covsde.cli.inputs import Refusal
-from covsde.mlp import MLP
-from covsde.resnet import ResNet
 
 ACTIVATIONS = ("relu", *SMOOTH, "linear")
 

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from covsde._check import positive_int
-from covsde._keys import network_key
-from covsde.architectures import AbstractArchitecture
+from covsde.architectures.base import AbstractArchitecture
 from covsde.cli.architectures import add_architecture, make_architecture
 from covsde.cli.inputs import add_inputs, read_inputs
 from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks
-from covsde.simulate import sample_networks, simulate
+from covsde.drivers.simulate import sample_networks, simulate
+from covsde.inputs.arguments import positive_int
+from covsde.numerics.keys import network_key
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from covsde.inputs import check_gram, gram
-from covsde.matrix_files import UnreadableFile, read_matrix, read_vector
+from covsde.inputs.gram import check_gram, gram
+from covsde.inputs.matrices import UnreadableFile, read_matrix, read_vector
 
 MOST_INPUTS = 8  # taken from a larger file unless --rows says which: the figure and table are made for a few
 

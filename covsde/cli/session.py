@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import covsde
-from covsde._check import positive_int
-from covsde._files import atomic_write
-from covsde._runs import describe
 from covsde.cli.inputs import Refusal
-from covsde.compare import compare
-from covsde.comparison import AbstractComparison
-from covsde.status import FailedPathsWarning
+from covsde.comparison.compare import compare
+from covsde.comparison.table import AbstractComparison
+from covsde.inputs.arguments import positive_int
+from covsde.results.files import atomic_write
+from covsde.results.status import FailedPathsWarning
+from covsde.run.metadata import describe
 
 
 def add_run(add: Callable[..., Any], *, widths: list[int], paths: int, draws: int, out: str) -> None:

@@ -4,14 +4,14 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from covsde._check import finite_number, positive_int
-from covsde._keys import network_key
+from covsde.architectures.mlp.architecture import MLP
 from covsde.cli.architectures import add_activation, make_activation
 from covsde.cli.inputs import Refusal, add_inputs, read_inputs, read_targets
 from covsde.cli.session import Part, add_run, check_run, depth_note, hold_against_networks
-from covsde.losses import NAMED
-from covsde.mlp import MLP
-from covsde.training import train, train_networks
+from covsde.descent.losses import NAMED
+from covsde.drivers.train import train, train_networks
+from covsde.inputs.arguments import finite_number, positive_int
+from covsde.numerics.keys import network_key
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde._linalg import semidefinite_cholesky
-from covsde.limits.backward import AbstractBackward
-from covsde.limits.mlp import NeuralCovarianceSDE
-from covsde.solvers.ensemble import solve
-from covsde.solvers.factors import SymmetricTriangular
+from covsde.covariance.backward import AbstractBackward
+from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.solvers.chunk import solve
+from covsde.solvers.cone import Strang
 from covsde.solvers.layout import AbstractLayout, layout_for, standard_normals
-from covsde.solvers.steps import Strang
+from covsde.solvers.noise import SymmetricTriangular
 
 Matrices = Float[Array, "paths m m"]
 

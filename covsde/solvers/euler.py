@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, layout_for
 from covsde.solvers.terms import CovarianceState, covariance_terms, healthy, refuse_other_equation
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from covsde._linalg import pivot_tolerance, semidefinite_cholesky
+from covsde.numerics.linalg import pivot_tolerance, semidefinite_cholesky
 
 UNROLLED_UP_TO = 8
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from covsde.limits.base import AbstractCovarianceLimit
-from covsde.limits.clock import Time
-from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.covariance.clock import Time
+from covsde.covariance.limit import AbstractCovarianceLimit
+from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, State
 
 

@@ -9,10 +9,10 @@ import abc
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.limits.correlation import correlation_drift
-from covsde.limits.mlp import NeuralCovarianceSDE
+from covsde.covariance.correlation import correlation_drift
+from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.solvers.cone import AbstractConeSolver
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
-from covsde.solvers.steps import AbstractConeSolver
 from covsde.solvers.terms import Elapsed
 
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde._linalg import semidefinite_cholesky
-from covsde.limits.backward import AbstractBackward
-from covsde.limits.mlp import NeuralCovarianceSDE
-from covsde.limits.velocities import LinearVelocities
+from covsde.architectures.mlp.velocities import LinearVelocities
+from covsde.covariance.backward import AbstractBackward
+from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.numerics.linalg import semidefinite_cholesky
 from covsde.solvers.backward import _inverse_root, _normals, _to_dense, solve_gradients
-from covsde.solvers.factors import SymmetricTriangular
 from covsde.solvers.layout import layout_for
+from covsde.solvers.noise import SymmetricTriangular
 
 Matrices = Float[Array, "paths m m"]
 Vectors = Float[Array, "paths m"]

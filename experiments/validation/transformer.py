@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import covsde as cs
-from covsde.networks.transformer_law import _root, attention_matrices, draw_block
+from covsde.architectures.transformer.network.law import _root, attention_matrices, draw_block
 
 GRAM = np.array([[1.5, 0.3, -0.4], [0.3, 0.8, 0.5], [-0.4, 0.5, 2.0]])
 HALF = math.sqrt(0.5)

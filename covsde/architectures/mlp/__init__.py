@@ -1,0 +1,1 @@
+"""Shaped MLPs with depth proportional to width."""

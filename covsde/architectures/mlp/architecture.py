@@ -1,0 +1,423 @@
+"""The fully connected network with depth proportional to width."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from covsde.activations import AbstractActivation
+from covsde.architectures.base import AbstractTrainable, AbstractWithGradients, default_step_count
+from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors
+from covsde.architectures.mlp.gradients import backward_of
+from covsde.architectures.mlp.network.gradients import sample_gradients_weights
+from covsde.architectures.mlp.network.layers import Layers
+from covsde.architectures.mlp.network.training import Trained, train_weights
+from covsde.architectures.mlp.network.weights import MLPNetwork, sample_grams_law, sample_grams_weights
+from covsde.covariance.backward import AbstractBackward
+from covsde.covariance.clock import AbstractClock, TabulatedClock, UniformClock
+from covsde.covariance.drifts import AbstractDrift, Affine, drift_of
+from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.descent.householder import train_revealed
+from covsde.descent.losses import Loss
+from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.trajectory import Trajectory
+from covsde.inputs.arguments import finite_number, positive_int
+from covsde.numerics.keys import generator, typed_key
+from covsde.solvers import Strang
+
+# Pieces of layer time on which a width profile is held constant in the limit.
+_PROFILE_PIECES = 1000
+
+# Layers per unit of depth/width beyond which training resolves a strong activation only if `steps` asks for it.
+_FINEST = 1000
+
+WidthProfile = Callable[[float], float] | tuple[float, ...]
+
+
+def _width_profile(profile: Any) -> WidthProfile | None:
+    if profile is None or callable(profile):
+        return profile
+    try:
+        values = tuple(float(w) for w in profile)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "width_profile must be relative widths to repeat along the layers, such as (2/3, 2), or a function of "
+            f"layer time, got {profile!r}."
+        ) from error
+    if not values or not all(math.isfinite(w) and w > 0 for w in values):
+        raise ValueError(f"width_profile must hold positive relative widths, got {profile!r}.")
+    return values
+
+
+class MLP(AbstractWithGradients, AbstractTrainable):
+    """A fully connected network with depth proportional to width.
+
+    Args:
+        activation: ShapedReLU, ShapedSmooth or Identity (limit and networks); LeakyReLU (networks only).
+        depth_to_width: T = depth / width, the clock time of the limit; > 0.
+        bias: β_b ≥ 0; every layer has biases of variance β_b/n, which adds β_b to the drift of every entry.
+        gain: γ; the normalisation c is multiplied by 1 + γ/n, which adds γV to the drift.
+        width_profile: relative widths w of the layers, n_ℓ = w n: a function of layer time in [0, 1], or numbers to
+            repeat along the layers, e.g. (2/3, 2) for alternating widths. Noise then runs on the clock Σ 1/n_ℓ.
+        shaping_width: "local": every layer is shaped (and biased) by its own width n_ℓ, so drift and noise share a
+            clock; "common": all by the base width n, so drift runs on the clock L/n.
+
+    Raises:
+        ValueError: if depth_to_width is not a positive finite number, activation is not an activation, bias is
+            negative, or the width profile is not positive.
+
+    Source: arXiv 2206.02768, sections 2 and 3.
+    """
+
+    activation: AbstractActivation
+    depth_to_width: float
+    bias: float = 0.0
+    gain: float = 0.0
+    width_profile: WidthProfile | None = eqx.field(static=True, default=None)
+    shaping_width: str = eqx.field(static=True, default="local")
+
+    def __init__(
+        self,
+        activation: Any,
+        depth_to_width: Any = 1.0,
+        *,
+        bias: Any = 0.0,
+        gain: Any = 0.0,
+        width_profile: Any = None,
+        shaping_width: str = "local",
+    ):
+        if not isinstance(activation, AbstractActivation):
+            raise ValueError(
+                f"activation must be ShapedReLU, ShapedSmooth, LeakyReLU or Identity, got {activation!r}; wrap a "
+                "smooth function as ShapedSmooth(fn); one neither piecewise linear nor smooth at 0 has no limit."
+            )
+        self.activation = activation
+        self.depth_to_width = finite_number("depth_to_width", depth_to_width)
+        if self.depth_to_width <= 0:
+            raise ValueError(f"depth_to_width must be a positive finite number, got {depth_to_width}.")
+        self.bias, self.gain = finite_number("bias", bias), finite_number("gain", gain)
+        if self.bias < 0:
+            raise ValueError(f"bias must be at least 0, got {bias}: it is n times the variance of the biases.")
+        self.width_profile = _width_profile(width_profile)
+        if shaping_width not in ("local", "common"):
+            raise ValueError(f"shaping_width must be 'local' or 'common', got {shaping_width!r}.")
+        self.shaping_width = shaping_width
+
+    def drift(self) -> AbstractDrift:
+        """b per unit of clock time, with bias and gain."""
+        inner = drift_of(self.activation)
+        return Affine(inner, self.bias, self.gain) if self.bias or self.gain else inner
+
+    def limit(self) -> NeuralCovarianceSDE:
+        """The neural covariance SDE."""
+        drift, noise_clock = self.drift(), self._noise_clock()
+        drift_clock = noise_clock if self.shaping_width == "local" else UniformClock(self.depth_to_width)
+        return NeuralCovarianceSDE(
+            drift=drift, noise_clock=noise_clock, drift_clock=drift_clock, ceiling=drift.ceiling()
+        )
+
+    def _noise_clock(self) -> AbstractClock:
+        T = self.depth_to_width
+        if self.width_profile is None:
+            return UniformClock(T)
+        if not callable(self.width_profile):
+            # Layers of different widths alternate infinitely fast in the limit: only the mean of 1/w is seen.
+            return UniformClock(T * sum(1 / w for w in self.width_profile) / len(self.width_profile))
+        middles = (np.arange(_PROFILE_PIECES) + 0.5) / _PROFILE_PIECES
+        return TabulatedClock(T / np.array([self._relative_width(t) for t in middles]))
+
+    def _relative_width(self, tau: float) -> float:
+        assert callable(self.width_profile)
+        w = float(self.width_profile(tau))
+        if not (math.isfinite(w) and w > 0):
+            raise ValueError(f"width_profile must be positive on [0, 1], got {w} at layer time {tau:.3g}.")
+        return w
+
+    def default_solver(self) -> diffrax.AbstractSolver:
+        """The Strang splitting."""
+        return Strang()
+
+    def default_steps(self, V0: Float[np.ndarray, "m m"]) -> int:
+        """10 steps per unit of clock time and per unit of stiffness."""
+        sde = self.limit()
+        stiffness = sde.drift.stiffness(float(np.max(np.diag(V0))))
+        return default_step_count(max(sde.noise_clock.fastest(), sde.drift_clock.fastest() * stiffness))
+
+    def depth(self, width: int) -> int:
+        """round(T n), at least 1."""
+        return max(1, round(self.depth_to_width * positive_int("width", width)))
+
+    def layers(self, width: int, depth: int) -> Layers:
+        """The layers of a finite network whose base width is `width`."""
+        if self.width_profile is None:
+            widths = (width,) * depth
+        elif callable(self.width_profile):
+            relative = [self._relative_width((index + 0.5) / depth) for index in range(depth)]
+            widths = tuple(max(1, round(width * w)) for w in relative)
+        else:
+            cycle = [max(1, round(width * w)) for w in self.width_profile]
+            widths = tuple(cycle[index % len(cycle)] for index in range(depth))
+        shaping = widths if self.shaping_width == "local" else (width,) * depth
+        return Layers(self.activation, widths, shaping, self.bias, self.gain)
+
+    def network(
+        self,
+        width: int,
+        *,
+        key: int | PRNGKeyArray,
+        depth: int | None = None,
+        in_size: int | None = None,
+        out_size: int = 1,
+        dtype: Any = None,
+    ) -> MLPNetwork:
+        """The Equinox network itself, with real weights.
+
+        Args:
+            width: neurons per hidden layer, n; with a width profile, the base width.
+            key: int seed or JAX key.
+            depth: number of hidden layers; default round(T n).
+            in_size: input dimension; default: the input layer adapts to the inputs it is called on.
+            out_size: number of outputs.
+            dtype: of the weights; default JAX's default float.
+
+        Returns:
+            An Equinox module: network(x) maps (m, d) to (m, out_size); network.grams(x) gives V_ℓ (depth + 1, m, m).
+
+        Raises:
+            ValueError: for a width, depth or size below 1.
+        """
+        width = positive_int("width", width)
+        depth = self.depth(width) if depth is None else positive_int("depth", depth)
+        with generator():
+            return MLPNetwork(
+                self.layers(width, depth),
+                in_size=None if in_size is None else positive_int("in_size", in_size),
+                out_size=positive_int("out_size", out_size),
+                key=typed_key(key),
+                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+            )
+
+    def sample_grams(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        width: int,
+        depth: int,
+        draws: int,
+        save: tuple[int, ...],
+    ) -> Float[Array, "times draws m m"]:
+        """By law (m·n normals a layer) or by real weights (n² a layer)."""
+        m, layers = V0.shape[0], self.layers(width, depth)
+        if method == "law":
+            if layers.narrowest < m:
+                raise ValueError(
+                    f"width={layers.narrowest} is smaller than the number of inputs m={m}, so every Gram matrix after "
+                    "the first layer is singular: use width >= m, or method='weights'."
+                )
+            return sample_grams_law(layers, V0, key, draws=draws, save=save)
+        if method == "weights":
+            weights = depth * layers.widest * max(layers.widest, m) * V0.dtype.itemsize
+            batch = max(1, min(draws, 2**27 // weights))
+            return sample_grams_weights(layers, V0, key, draws=draws, save=save, batch=batch)
+        raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+
+    def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
+        """Bounded by the normals of one layer and the saved path."""
+        per_draw = (4 * m * self.layers(width, depth).widest + (depth + 1) * m * m) * itemsize
+        return max(16, min(1024, 2**27 // per_draw))
+
+    def require_plain(self, what: str) -> None:
+        """Raise a ValueError, in the name of a limit that has none of them, if there are biases, gains or a profile."""
+        if self.bias or self.gain or self.width_profile is not None:
+            raise ValueError(f"{what} is for MLPs of equal widths without bias or gain: leave these arguments out.")
+
+    def backward(self) -> AbstractBackward:
+        """The backward equations of the activation."""
+        self.require_plain("gradients at initialization")
+        return backward_of(self.activation)
+
+    def sample_gradients(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        width: int,
+        depth: int,
+        draws: int,
+        layers: tuple[int, ...],
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """From real weights, differentiated by JAX; about 128 MiB of networks in memory at a time."""
+        self.require_plain("gradients at initialization")
+        m = V0.shape[0]
+        if width < m:
+            raise ValueError(
+                f"width={width} is smaller than the number of inputs m={m}: use width >= m, so that inputs as wide as "
+                "the layers can have this Gram matrix."
+            )
+        floats = (depth + 2) * width * width + 8 * (depth + 1) * m * width
+        batch = max(1, min(draws, 2**27 // (floats * V0.dtype.itemsize)))
+        return sample_gradients_weights(
+            self.activation, V0, key, width=width, depth=depth, draws=draws, layers=layers, batch=batch
+        )
+
+    def training_grid(self, labels: int, options: Mapping[str, Any]) -> None:
+        """None: every path is trained on its own."""
+        return
+
+    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
+        """Layers of width 1/h: h ≤ 1/100, less for a strong even part, and room for every label's own direction."""
+        self.require_plain("training")
+        least: float = max(100, 8 * labels)
+        if backward_of(self.activation).expansion().even is not None:
+            stiffness = self.limit().drift.stiffness(float(np.max(np.diag(V0))))
+            least = max(least, min(_FINEST, 10 * stiffness))
+        return max(2, math.ceil(self.depth_to_width * least - 1e-9))
+
+    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
+        """Bounded by the vectors of every layer and label; in the limit a layer stays in a processor's cache."""
+        size = NEURONS + 2 * labels if width is None else width
+        layer = 7 * labels * size * itemsize
+        fits = min(512, 2**28 // ((layers + 1) * layer))
+        return max(16, fits if width is not None else min(fits, max(64, 2**20 // layer)))
+
+    def check_training_limit(self, labels: int, steps: int) -> None:
+        """Raise a ValueError if the limit of training so many labels cannot be computed in so many steps."""
+        self.require_plain("training")
+        width = steps / self.depth_to_width
+        directions = limit_vectors(self.activation, width, jnp.dtype(np.float32)).directions(labels)
+        if width <= directions:
+            need = math.floor(directions * self.depth_to_width) + 1
+            raise ValueError(
+                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {directions} vectors that "
+                f"training meets must be independent; use steps >= {need}."
+            )
+
+    def check_training_networks(self, inputs: int, labels: int, width: int, method: str) -> None:
+        """Raise a ValueError if networks of this width cannot be trained by this method."""
+        self.require_plain("training")
+        if method not in ("law", "weights"):
+            raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+        if method == "law" and width <= 2 * labels:
+            raise ValueError(
+                f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward "
+                f"and backward: use width > {2 * labels}, or method='weights'."
+            )
+        if width < inputs:
+            raise ValueError(f"width={width} is smaller than the number of inputs P={inputs}: widen it.")
+
+    def train_limit(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        loss: Loss,
+        learning_rate: Float[Array, ""],
+        updates: int,
+        substeps: int,
+        steps: int,
+        layers: tuple[int, ...],
+        paths: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
+        self.check_training_limit(V0.shape[0] * (updates * substeps + 1), steps)
+        scale, trains = _training_options(options, V0.dtype)
+        return train_revealed(
+            limit_vectors(self.activation, steps / self.depth_to_width, V0.dtype),
+            V0,
+            targets,
+            key,
+            loss=loss,
+            learning_rate=learning_rate,
+            output_scale=scale,
+            train_input=trains.input,
+            train_readout=trains.readout,
+            updates=updates,
+            substeps=substeps,
+            depth=steps,
+            layers=layers,
+            paths=paths,
+            sweep=solve_pass,
+        )
+
+    def train_networks(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        loss: Loss,
+        learning_rate: Float[Array, ""],
+        updates: int,
+        substeps: int,
+        width: int,
+        depth: int,
+        layers: tuple[int, ...],
+        draws: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """By law (vectors only) or by real weights.
+
+        A layer costs width · labels² operations by law, labels³ for linear networks, and width² · labels with weights.
+        """
+        labels = V0.shape[0] * (updates * substeps + 1)
+        self.check_training_networks(V0.shape[0], labels, width, method)
+        scale, trains = _training_options(options, V0.dtype)
+        rates = {"learning_rate": learning_rate, "output_scale": scale}
+        if method == "law":
+            return train_revealed(
+                network_vectors(self.activation, width, V0.dtype),
+                V0,
+                targets,
+                key,
+                loss=loss,
+                train_input=trains.input,
+                train_readout=trains.readout,
+                updates=updates,
+                substeps=substeps,
+                depth=depth,
+                layers=layers,
+                paths=draws,
+                sweep=sweep,
+                **rates,
+            )
+        floats = 3 * depth * width * width + 8 * (depth + 1) * labels * width
+        return train_weights(
+            self.activation,
+            V0,
+            targets,
+            key,
+            loss=loss,
+            trains=trains,
+            updates=updates,
+            substeps=substeps,
+            width=width,
+            depth=depth,
+            layers=layers,
+            draws=draws,
+            batch=max(1, min(draws, 2**28 // (floats * V0.dtype.itemsize))),
+            **rates,
+        )
+
+
+def _training_options(options: Mapping[str, Any], dtype: jnp.dtype) -> tuple[Float[Array, ""], Trained]:
+    known = ("output_scale", "train_input", "train_readout")
+    unknown = set(options) - set(known)
+    if unknown:
+        raise TypeError(f"an MLP has no training option {sorted(unknown)[0]!r}: it has {', '.join(known)}.")
+    trains = []
+    for name in known[1:]:
+        value = options.get(name, False)
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}.")
+        trains.append(bool(value))
+    return jnp.asarray(finite_number("output_scale", options.get("output_scale", 1.0)), dtype), Trained(*trains)

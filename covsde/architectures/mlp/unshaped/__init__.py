@@ -1,0 +1,1 @@
+"""Two inputs through unshaped (leaky) ReLU MLPs."""

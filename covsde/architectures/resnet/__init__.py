@@ -1,0 +1,1 @@
+"""Depth-scaled ResNets."""

@@ -1,0 +1,277 @@
+"""The depth-scaled ResNet: hyperparameters with two faces, a kernel ODE and a finite network."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from covsde.activations import SMOOTH
+from covsde.architectures.base import AbstractTrainable
+from covsde.architectures.resnet.blocks import AbstractBlock, TwoMatrix, block_of
+from covsde.architectures.resnet.kernels import KernelODE
+from covsde.architectures.resnet.network.weights import ResNetNetwork, sample_grams_law, sample_grams_weights
+from covsde.architectures.resnet.training import ResNetTraining, is_linear, train_block, train_drawn
+from covsde.descent.losses import Loss
+from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory, recorded
+from covsde.inputs.arguments import finite_number, positive_int
+from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
+from covsde.numerics.keys import generator, typed_key
+from covsde.solvers import RungeKutta
+
+_MOST_STEPS = 100_000
+# Where φ grows faster than linearly, a variance above this explodes within a fraction of a layer.
+_CEILING = 1e12
+
+PLAIN = {"relu": jax.nn.relu, "linear": lambda x: x, **SMOOTH}
+"""Activations of a ResNet known by name; any other elementwise JAX function can be passed itself."""
+
+
+def _function(activation: Any) -> Callable[[Array], Array]:
+    if isinstance(activation, str):
+        if activation not in PLAIN:
+            raise ValueError(
+                f"activation={activation!r} is not a known function: use one of {', '.join(PLAIN)}, or a function."
+            )
+        return PLAIN[activation]
+    if not callable(activation) or isinstance(activation, type):
+        raise ValueError(
+            f"activation must be an elementwise JAX function such as jax.nn.relu or jnp.tanh, got {activation!r}: "
+            "ResNets take plain activations, shaping belongs to MLP."
+        )
+    found: Callable[[Array], Array] = activation
+    return found
+
+
+class ResNet(AbstractTrainable):
+    """A residual network whose branches are scaled so that depth has a limit of its own, at any rate of the width.
+
+    Args:
+        activation: φ, an elementwise JAX function such as jax.nn.relu or jnp.tanh, or a name in `PLAIN`.
+        beta: β ≥ 0, the size of a branch; may be a traced scalar, to differentiate `kernels` with respect to it.
+        block: PreActivation(), PostActivation() or TwoMatrix(), or their names "pre-activation", "post-activation",
+            "two-matrix"; a block holds the exponent of the branch scale, by default the critical 1/2.
+
+    Raises:
+        ValueError: if activation is not an elementwise function, beta is negative or not finite, or block is unknown.
+
+    Source: arXiv 2309.16620; 2302.00453 for the limit at initialization.
+    """
+
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+    beta: float | Float[Array, ""]
+    block: AbstractBlock
+    depth_to_width: None
+
+    def __init__(self, activation: Any, beta: Any = 1.0, block: Any = "pre-activation"):
+        self.activation = _function(activation)
+        moments_of(self.activation)  # refuses what is no elementwise function
+        if isinstance(beta, jax.core.Tracer):
+            self.beta = beta
+        else:
+            self.beta = finite_number("beta", beta)
+            if self.beta < 0:
+                raise ValueError(f"beta must be at least 0, got {beta}: it is the size of a branch.")
+        self.block = block_of(block)
+        self.depth_to_width = None
+
+    def limit(self) -> KernelODE:
+        """The kernel ODE.
+
+        Raises:
+            ValueError: if branches are too large for a limit (exponent below 1/2).
+        """
+        return self.equation(self.block.limiting_strength())
+
+    def equation(self, strength: float) -> KernelODE:
+        """The kernel equations with branches of this total strength."""
+        explosive = strength > 0 and grows_faster_than_linearly(self.activation)
+        ceiling = _CEILING if explosive else math.inf
+        moments = moments_of(self.activation)
+        return KernelODE(block=self.block, moments=moments, beta=self.beta, strength=strength, ceiling=ceiling)
+
+    def default_solver(self) -> RungeKutta:
+        """A Runge–Kutta method of third order that keeps the cone."""
+        return RungeKutta()
+
+    def default_steps(self, V0: Float[np.ndarray, "m m"]) -> int:
+        """40 steps per unit of the largest relative growth rate, at least 20."""
+        with jax.enable_x64(True):
+            growth = np.diag(np.asarray(self.limit().rate(jnp.asarray(V0)))) / np.maximum(np.diag(V0), 1e-30)
+        # Growth from a vanishing variance is fast but short.
+        fastest = float(np.max(np.minimum(growth, 10 * max(1.0, float(self.beta) ** 2))))
+        steps = 10 * math.ceil(max(2.0, 4 * fastest) - 1e-9)
+        if not steps <= _MOST_STEPS:
+            raise ValueError(f"the limit would need about {steps} steps: lower beta, or pass steps yourself.")
+        return steps
+
+    def depth(self, width: int) -> int:
+        """As deep as wide; the limit is the same at any rate, so pass any other depth."""
+        return positive_int("width", width)
+
+    def network(
+        self,
+        width: int,
+        *,
+        key: int | PRNGKeyArray,
+        depth: int | None = None,
+        in_size: int | None = None,
+        out_size: int = 1,
+        richness: float = 1.0,
+        dtype: jnp.dtype | None = None,
+    ) -> ResNetNetwork:
+        """The Equinox network itself, with real weights.
+
+        Args:
+            width: neurons of the residual stream, N (D for two-matrix blocks).
+            key: int seed or JAX key.
+            depth: number of blocks, L; default: the width.
+            in_size: input dimension; default: the input layer adapts to the inputs it is called on.
+            out_size: number of outputs.
+            richness: γ_0 > 0; outputs are w·h/(γ_0 N), and γ_0 → 0 is lazy training.
+            dtype: of the weights; default JAX's default float.
+
+        Returns:
+            An Equinox module: network(x) maps (m, d) to (m, out_size), network.grams(x) gives H^ℓ (depth + 1, m, m),
+            and network.kernels(x) adds gradients and the tangent kernel.
+
+        Raises:
+            ValueError: for a width, depth or size below 1, or a richness that is not positive.
+        """
+        width = positive_int("width", width)
+        gamma = finite_number("richness", richness)
+        if gamma <= 0:
+            raise ValueError(f"richness must be positive, got {richness}: use a small one for lazy training.")
+        with generator():
+            return ResNetNetwork(
+                self.block,
+                self.activation,
+                float(self.beta),
+                width=width,
+                depth=self.depth(width) if depth is None else positive_int("depth", depth),
+                richness=gamma,
+                out_size=positive_int("out_size", out_size),
+                in_size=None if in_size is None else positive_int("in_size", in_size),
+                key=typed_key(key),
+                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+            )
+
+    def sample_grams(
+        self,
+        V0: Float[Array, "m m"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        width: int,
+        depth: int,
+        draws: int,
+        save: tuple[int, ...],
+    ) -> Float[Array, "times draws m m"]:
+        """By law (m normals per neuron and layer) or by real weights; layer 0 is the embedded input."""
+        shape: dict[str, Any] = {"beta": float(self.beta), "width": width, "depth": depth, "draws": draws, "save": save}
+        if method == "law":
+            return sample_grams_law(self.block, self.activation, V0, key, **shape)
+        if method == "weights":
+            weights = depth * width * self._widest(width) * V0.dtype.itemsize
+            batch = max(1, min(draws, 2**27 // weights))
+            return sample_grams_weights(self.block, self.activation, V0, key, batch=batch, **shape)
+        raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+
+    def _widest(self, width: int) -> int:
+        return max(width, self.block.hidden(width)) if isinstance(self.block, TwoMatrix) else width
+
+    def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
+        """Bounded by the neurons of one layer and the saved path."""
+        per_draw = (4 * m * self._widest(width) + (depth + 1) * m * m) * itemsize
+        return max(16, min(1024, 2**27 // per_draw))
+
+    def training_grid(self, labels: int, options: Mapping[str, Any]) -> KernelGrid:
+        """Particles share one set of kernels; a linear network needs none."""
+        return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation))
+
+    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
+        """32: at infinite depth the solver doubles it and extrapolates."""
+        return 32
+
+    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
+        """Bounded by the vectors of every block and label; a limit's particles are counted as its width is."""
+        size = 8 * labels * (layers + 1) * itemsize
+        return max(512, 2**29 // size) if width is None else max(1, min(512, 2**28 // (size * width)))
+
+    def train_limit(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        loss: Loss,
+        learning_rate: Float[Array, ""],
+        updates: int,
+        substeps: int,
+        steps: int,
+        layers: tuple[int, ...],
+        paths: int,
+        options: Mapping[str, Any],
+    ) -> KernelTrajectory:
+        """Gradient descent in causal order; `steps` is the depth if that is finite."""
+        trajectory = train_block(
+            self.block,
+            self.activation,
+            float(self.beta),
+            V0,
+            targets,
+            key,
+            ResNetTraining.of(options),
+            loss=loss,
+            learning_rate=learning_rate / substeps,
+            updates=updates * substeps,
+            steps=steps,
+            layers=layers,
+            paths=None if is_linear(self.activation) else paths,
+        )
+        kept, steps_kept = recorded(V0.shape[0], updates, substeps)
+        H, Phi, G, A = (X[:, kept][:, :, kept] for X in (trajectory.H, trajectory.Phi, trajectory.G, trajectory.A))
+        return KernelTrajectory(trajectory.outputs[steps_kept], H, Phi, G, A, trajectory.ntk[steps_kept])
+
+    def train_networks(
+        self,
+        V0: Float[Array, "P P"],
+        targets: Float[Array, " P"],
+        key: PRNGKeyArray,
+        *,
+        method: str,
+        loss: Loss,
+        learning_rate: Float[Array, ""],
+        updates: int,
+        substeps: int,
+        width: int,
+        depth: int,
+        layers: tuple[int, ...],
+        draws: int,
+        options: Mapping[str, Any],
+    ) -> Trajectory:
+        """In law (width · labels² per block) or by real weights (width² · labels)."""
+        trajectory = train_drawn(
+            self.block,
+            self.activation,
+            float(self.beta),
+            V0,
+            targets,
+            key,
+            ResNetTraining.of(options),
+            method=method,
+            loss=loss,
+            learning_rate=learning_rate / substeps,
+            updates=updates * substeps,
+            width=width,
+            depth=depth,
+            layers=layers,
+            draws=draws,
+        )
+        kept, steps_kept = recorded(V0.shape[0], updates, substeps)
+        Phi, G, A = (X[:, :, kept][:, :, :, kept] for X in (trajectory.Phi, trajectory.G, trajectory.A))
+        return Trajectory(trajectory.outputs[kept], Phi, G, A, trajectory.ntk[steps_kept])

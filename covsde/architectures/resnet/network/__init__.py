@@ -1,0 +1,1 @@
+"""ResNets of finite width and depth; no equation of the limit is known here."""

@@ -1,0 +1,1 @@
+"""Transformers of finite width; no equation of the limit is known here."""

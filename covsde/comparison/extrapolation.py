@@ -1,0 +1,120 @@
+"""From finite widths to infinite width, and from finite steps to infinitely many."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from covsde.results.estimate import Estimate
+
+
+def convergence_rate(widths: ArrayLike, errors: ArrayLike, standard_errors: ArrayLike) -> tuple[float, float]:
+    """Fit the power of the width at which errors decay, by weighted least squares of log|error| on log width.
+
+    Args:
+        widths: At least two different widths, shape (k,).
+        errors: Error at each width, nonzero, shape (k,).
+        standard_errors: Standard error of each error, positive, shape (k,).
+
+    Returns:
+        The slope (about -1 for errors of order 1/width) and its standard error. Only errors well above their
+        standard error carry information: |error| of pure noise is biased upwards.
+
+    Raises:
+        ValueError: If shapes differ, widths are not positive and distinct, an error is 0, or a standard
+            error is not positive.
+    """
+    n, error, se = _checked(widths, ("errors", errors), standard_errors)
+    if np.any(error == 0):
+        raise ValueError("errors must be nonzero to have a logarithm; leave out the widths with a zero error.")
+    fit = _weighted_line(np.log(n), np.log(np.abs(error)), se / np.abs(error))
+    return fit[1]
+
+
+def extrapolate(values: ArrayLike, standard_errors: ArrayLike, widths: ArrayLike, power: float = 1.0) -> Estimate:
+    """Extrapolate values at finite widths to infinite width, by weighted least squares in 1/width**power.
+
+    Args:
+        values: Value at each width, shape (k,).
+        standard_errors: Standard error of each value, positive, shape (k,).
+        widths: At least two different widths, shape (k,).
+        power: Order of the leading correction; 1 except where a 1/sqrt(width) term is known.
+
+    Returns:
+        The value at infinite width and its standard error, each of shape (); with two widths this is
+        Richardson extrapolation.
+
+    Raises:
+        ValueError: If shapes differ, widths are not positive and distinct, or a standard error is not
+            positive.
+    """
+    n, value, se = _checked(widths, ("values", values), standard_errors)
+    if power <= 0:
+        raise ValueError(f"power must be positive, got {power}; use 1 for corrections of order 1/width.")
+    intercept, error = _weighted_line(n**-power, value, se)[0]
+    return Estimate(np.asarray(intercept), np.asarray(error))
+
+
+# What two runs of one limit may differ in when they are extrapolated in the step.
+_FREE = {"steps", "seed", "paths", "chunk", "seconds", "versions", "platform"}
+
+
+def richardson(coarse: Any, fine: Any, f: Callable[[Any], Any]) -> Estimate:
+    """Extrapolate the mean of a statistic to infinitely many solver steps, from two runs of the same limit.
+
+    It pays where the error of the steps exceeds the Monte Carlo noise: the noise of the difference is added.
+
+    Args:
+        coarse: Result of `simulate` or `train` with few steps.
+        fine: The same with more steps and another key, saved at the same layer times.
+        f: Statistic, as the method `mean` of the result takes it.
+
+    Returns:
+        Value and standard error, in the shape that `mean` gives.
+
+    Raises:
+        ValueError: If an ensemble is not a limit, the runs differ in more than steps, keys and paths, or the step
+            counts are not increasing.
+    """
+    for e in (coarse, fine):
+        if not {"steps", "order"} <= set(getattr(e, "metadata", ())):
+            raise ValueError(f"richardson needs two limits, from simulate or train, got {e!r}.")
+    settings = ({k: v for k, v in e.metadata.items() if k not in _FREE} for e in (coarse, fine))
+    if next(settings) != next(settings):
+        raise ValueError("coarse and fine must differ in their steps only: use the same limit, solver and save_at.")
+    if coarse.metadata["seed"] == fine.metadata["seed"]:
+        raise ValueError("coarse and fine must be independent for their standard error: use another key.")
+    ratio = fine.metadata["steps"] / coarse.metadata["steps"]
+    if ratio <= 1:
+        raise ValueError("fine must have more steps than coarse: pass the runs in the other order.")
+    weight = 1 / (ratio ** fine.metadata["order"] - 1)
+    a, b = (Estimate(*e.mean(f)) for e in (coarse, fine))
+    value = b.value + weight * (b.value - a.value)
+    return Estimate(value, np.hypot((1 + weight) * b.standard_error, weight * a.standard_error))
+
+
+def _checked(
+    widths: ArrayLike, named: tuple[str, ArrayLike], standard_errors: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    n, y, se = (np.asarray(x, dtype=np.float64) for x in (widths, named[1], standard_errors))
+    if n.ndim != 1 or np.unique(n).size < 2 or np.any(n <= 0):
+        raise ValueError("widths must be one-dimensional and hold at least two different positive widths.")
+    if y.shape != n.shape or se.shape != n.shape:
+        raise ValueError(f"{named[0]} and standard_errors must have one entry per width, shape {n.shape}.")
+    if not (np.all(se > 0) and np.all(np.isfinite(se))):
+        raise ValueError("standard_errors must be positive and finite; leave out widths without one.")
+    return n, y, se
+
+
+def _weighted_line(
+    x: NDArray[np.float64], y: NDArray[np.float64], se: NDArray[np.float64]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return intercept and slope, each with its standard error, of a line through points of known error."""
+    w = se**-2.0
+    centre = np.sum(w * x) / np.sum(w)
+    spread = np.sum(w * (x - centre) ** 2)
+    slope = np.sum(w * (x - centre) * y) / spread
+    intercept = np.sum(w * y) / np.sum(w) - slope * centre
+    intercept_se = np.sqrt(1 / np.sum(w) + centre**2 / spread)
+    return (float(intercept), float(intercept_se)), (float(slope), float(spread**-0.5))

@@ -1,0 +1,1 @@
+"""What every covariance limit shares: clocks, drifts, the neural covariance SDE."""

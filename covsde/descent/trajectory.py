@@ -1,0 +1,62 @@
+"""What solvers and networks return of training: outputs over updates, kernels over layer time."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class KernelTrajectory(NamedTuple):
+    """What a solver of a deterministic limit returns, from one system of particles; labels as in `TrainedKernels`.
+
+    Attributes:
+        outputs: (updates + 1, P).
+        H: (times, N, N).
+        Phi: (times, N, N).
+        G: (times, N, N).
+        A: (times, N, N).
+        ntk: (updates + 1, P, P).
+    """
+
+    outputs: Array
+    H: Array
+    Phi: Array
+    G: Array
+    A: Array
+    ntk: Array
+
+
+class KernelGrid(NamedTuple):
+    """How the solver of a deterministic limit is run by default.
+
+    Attributes:
+        depth: the number of blocks, if depth is finite: then the number of steps is given.
+        sampled: whether anything is random.
+    """
+
+    depth: int | None
+    sampled: bool
+
+
+class Trajectory(NamedTuple):
+    """Training on every path, labels in the order (training step, input).
+
+    Attributes:
+        outputs: f, (labels, paths).
+        Phi: h·h/n at the saved layers, (times, paths, labels, labels).
+        G: ∂f/∂h·∂f/∂h, likewise.
+        A: h(a)·∂f(b)/∂h, likewise.
+        ntk: tangent kernel of the hidden weights per layer at each training step, (steps, paths, P, P).
+    """
+
+    outputs: Float[Array, "labels paths"]
+    Phi: Float[Array, "times paths labels labels"]
+    G: Float[Array, "times paths labels labels"]
+    A: Float[Array, "times paths labels labels"]
+    ntk: Float[Array, "steps paths P P"]
+
+
+def recorded(P: int, updates: int, substeps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and gradient steps, that are kept when every `substeps`-th step is."""
+    steps = np.arange(updates + 1) * substeps
+    return (steps[:, None] * P + np.arange(P)[None]).ravel(), steps

@@ -1,0 +1,1 @@
+"""One file per question: what a user asks of an architecture, in the limit and in finite networks."""

@@ -1,0 +1,233 @@
+"""The ensemble driver: Gram matrices of limits and of networks, with a status per path."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from covsde.architectures.base import AbstractArchitecture
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.inputs.gram import check_gram
+from covsde.numerics.keys import typed_key
+from covsde.results.ensemble import Ensemble
+from covsde.results.status import PathStatus
+from covsde.run.checkpoint import Arrays
+from covsde.run.chunks import run_chunks
+from covsde.run.grid import saved_layers, time_grid
+from covsde.run.metadata import identity, run_metadata
+from covsde.run.outcome import limit_chunk, to_matrices
+from covsde.solvers import solve
+from covsde.solvers.chunk import as_arrays
+
+# Entries (times, m(m+1)/2, paths), status (paths,) and stop (paths,) of one chunk.
+PATH_AXES = {"entries": -1, "status": 0, "stop": 0}
+
+
+def simulate(
+    architecture: AbstractArchitecture,
+    V0: Any,
+    *,
+    paths: int = 10_000,
+    key: int | PRNGKeyArray = 0,
+    steps: int | None = None,
+    save_at: Sequence[float | int] | None = None,
+    solver: diffrax.AbstractSolver | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+) -> Ensemble:
+    """Sample paths of an architecture's limit from the input Gram matrix V0.
+
+    Args:
+        architecture: e.g. MLP(ShapedReLU(0, -1), depth_to_width=1.0).
+        V0: input Gram matrix (m, m), symmetric positive semidefinite, possibly singular; see `gram`.
+        paths: number of independent paths; 1 whatever is asked for if the limit is deterministic.
+        key: int seed or JAX key; the result depends on it and on `chunk`, not on the number of devices.
+        steps: solver steps over unit layer time; default: enough for weak errors below 10⁻³.
+        save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
+        solver: one of `covsde.solvers`; default: the architecture's own, Strang() for an MLP.
+        dtype: float64 (default) or float32.
+        chunk: paths solved at a time; bounds the memory.
+        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
+
+    Returns:
+        An Ensemble with V (times, paths, m, m), status and stop_tau per path.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, or an argument out of range; the message names it.
+        TypeError: for an activation without a limit of this kind.
+
+    Source: that of the architecture; arXiv 2206.02768 for an MLP.
+    """
+    instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    V0 = check_gram(V0)
+    m = V0.shape[0]
+    paths = positive_int("paths", paths)
+    kind = resolve_dtype(dtype)
+    typed = typed_key(key)
+    sde = architecture.limit()
+    paths = 1 if sde.deterministic else paths
+    solver = architecture.default_solver() if solver is None else solver
+    if isinstance(solver, type) or not hasattr(solver, "check"):
+        raise ValueError(
+            f"solver must be one of covsde.solvers, such as {type(architecture.default_solver()).__name__}(), got "
+            f"{solver!r}; for other Diffrax solvers use covsde.solvers.covariance_terms."
+        )
+    steps = architecture.default_steps(V0) if steps is None else positive_int("steps", steps)
+    grid, every = time_grid(steps, save_at)
+    solver.check(sde, m, float(np.max(np.diff(grid))), f"steps={steps}")
+    tau = grid[::every]
+    if chunk is None:
+        # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
+        # Multiples of 64 that divide the paths evenly: little is in vain, and similar runs share a compilation.
+        most = max(64, min(8192, 2**27 // (kind.itemsize * (m * (m + 1) // 2) * tau.size)))
+        chunk = 64 * -(-paths // (64 * -(-paths // most)))
+    chunk = 1 if sde.deterministic else positive_int("chunk", chunk)
+    start = time.perf_counter()
+    settings = run_metadata(
+        "limit",
+        architecture,
+        V0,
+        key,
+        label="limit",
+        deterministic=sde.deterministic,
+        solver=type(solver).__name__,
+        solver_identity=identity(solver),
+        order=solver.order(None),
+        steps=len(grid) - 1,
+        paths=paths,
+        dtype=kind.name,
+        chunk=chunk,
+        save_at=tau.tolist(),
+    )
+    with jax.enable_x64(kind == np.float64):
+        equation = as_arrays(sde, kind)
+        initial, times = jnp.asarray(V0, kind), jnp.asarray(grid, kind)
+
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            return solve(equation, solver, initial, chunk_key, times, paths=size, every=every)
+
+        def finish(pending: Any) -> Arrays:
+            return limit_chunk(np.asarray(pending[0]), np.asarray(pending[1]), tau, m, float(sde.ceiling))
+
+        found = run_chunks(
+            dispatch,
+            finish,
+            axes=PATH_AXES,
+            key=typed,
+            total=paths,
+            chunk=chunk,
+            progress=progress,
+            label="limit",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    settings["seconds"] = time.perf_counter() - start
+    V = to_matrices(found["entries"], m)
+    return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=settings)
+
+
+def sample_networks(
+    architecture: AbstractArchitecture,
+    V0: Any,
+    *,
+    width: int,
+    draws: int = 2000,
+    key: int | PRNGKeyArray = 1,
+    depth: int | None = None,
+    method: str = "law",
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+) -> Ensemble:
+    """Sample the Gram matrices of finite networks, layer by layer, from the input Gram matrix V0.
+
+    Args:
+        architecture: the same object that `simulate` takes; unshaped activations are welcome here.
+        V0: input Gram matrix (m, m), symmetric positive semidefinite.
+        width: neurons per layer, n.
+        draws: number of independent networks.
+        key: int seed or JAX key.
+        depth: number of hidden layers; default round(T n).
+        method: "law" samples the Gram process exactly without weights; "weights" draws Equinox networks.
+        save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
+        dtype: float64 (default) or float32.
+        chunk: networks sampled at a time; bounds the memory.
+        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
+
+    Returns:
+        An Ensemble with tau = ℓ/depth and V (times, draws, m, m); networks whose entries overflow carry a status.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, width < m with method="law", or an argument out of range.
+    """
+    instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    V0 = check_gram(V0)
+    m = V0.shape[0]
+    width, draws = positive_int("width", width), positive_int("draws", draws)
+    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
+    kind = resolve_dtype(dtype)
+    typed = typed_key(key)
+    layers, tau = saved_layers(save_at, depth, 10)
+    if chunk is None:
+        chunk = min(draws, architecture.network_chunk(m, width, depth, kind.itemsize))
+    chunk = positive_int("chunk", chunk)
+    start = time.perf_counter()
+    settings = run_metadata(
+        "network",
+        architecture,
+        V0,
+        key,
+        label=f"networks, width {width}",
+        width=width,
+        depth=depth,
+        method=method,
+        paths=draws,
+        dtype=kind.name,
+        chunk=chunk,
+        save_at=tau.tolist(),
+    )
+    with jax.enable_x64(kind == np.float64):
+        initial = jnp.asarray(V0, kind)
+        sampler = eqx.filter_jit(architecture.sample_grams)
+
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            return sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
+
+        def finish(V: Any) -> Arrays:
+            rows, columns = np.tril_indices(m)
+            entries = np.moveaxis(np.asarray(V)[:, :, rows, columns], 1, 2)
+            finite = np.all(np.isfinite(entries), axis=1)
+            bad = ~np.all(finite, axis=0)
+            first_bad = np.argmin(finite, axis=0)
+            stop = np.where(bad, tau[np.maximum(first_bad - 1, 0)], 1.0)
+            status = np.where(bad, PathStatus.NOT_FINITE, PathStatus.FINE).astype(np.int8)
+            return {"entries": np.where(finite[:, None], entries, np.nan), "status": status, "stop": stop}
+
+        found = run_chunks(
+            dispatch,
+            finish,
+            axes=PATH_AXES,
+            key=typed,
+            total=draws,
+            chunk=chunk,
+            progress=progress,
+            label=f"width {width}",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    settings["seconds"] = time.perf_counter() - start
+    V = to_matrices(found["entries"], m)
+    return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=settings)

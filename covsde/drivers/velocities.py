@@ -1,0 +1,248 @@
+"""Velocities at initialization, in the limit and in finite networks."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+from numpy.typing import NDArray
+
+from covsde.architectures.mlp.architecture import MLP
+from covsde.architectures.mlp.network.velocities import sample_velocities_weights
+from covsde.architectures.mlp.velocities import velocities_of
+from covsde.descent.losses import Loss, checked_loss
+from covsde.inputs.arguments import finite_number, instance_of, positive_int, resolve_dtype
+from covsde.inputs.data import check_targets
+from covsde.inputs.gram import check_gram
+from covsde.numerics.keys import typed_key
+from covsde.results.status import PathStatus
+from covsde.results.velocities import Velocities
+from covsde.run.checkpoint import Arrays
+from covsde.run.chunks import run_chunks
+from covsde.run.grid import saved_layers, time_grid
+from covsde.run.metadata import identity, run_metadata
+from covsde.run.outcome import limit_chunk, to_matrices
+from covsde.solvers.velocities import solve_velocities
+
+# Where the paths are in what one chunk gives.
+_AXES = {"Phi": 1, "G": 1, "R": 1, "Y": 1, "S": 1, "outputs": 0, "status": 0}
+
+
+def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> Arrays:
+    """NaN wherever a path is not fine, and a status for paths that have no number somewhere."""
+    status, f, Phi, G, R, Y, S = (np.array(x) for x in (status, f, Phi, G, R, Y, S))
+    whole = [np.all(np.isfinite(X), axis=(0, *range(2, X.ndim))) for X in (Phi, G, R, Y, S)]
+    bad = ~np.logical_and.reduce([*whole, np.all(np.isfinite(f), axis=1)])
+    status = np.where(bad & (status == PathStatus.FINE), PathStatus.NOT_FINITE, status).astype(np.int8)
+    gone = status != PathStatus.FINE
+    for X in (Phi, G, R, Y, S):
+        X[:, gone] = np.nan
+    f[gone] = np.nan
+    return {"Phi": Phi, "G": G, "R": R, "Y": Y, "S": S, "outputs": f, "status": status}
+
+
+def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    instance_of("architecture", architecture, MLP, "an MLP such as MLP(Identity(), depth_to_width=0.5)")
+    gram = check_gram(V0)
+    return gram, check_targets(targets, gram.shape[0])
+
+
+def simulate_velocities(
+    architecture: MLP,
+    V0: Any,
+    *,
+    targets: Any,
+    learning_rate: float = 1.0,
+    paths: int = 10_000,
+    key: int | PRNGKeyArray = 0,
+    loss: str | Loss = "squared",
+    steps: int | None = None,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+) -> Velocities:
+    """Sample the velocities of a linear network's limit at initialization, from the input Gram matrix V0.
+
+    Args:
+        architecture: a linear MLP, MLP(Identity(), depth_to_width=0.5).
+        V0: Gram matrix of the inputs (m, m), symmetric positive semidefinite, possibly singular.
+        targets: one number per input, (m,).
+        learning_rate: η₀, of order one: networks of width n use η₀/n on their hidden matrices.
+        paths: number of independent paths.
+        key: int seed or JAX key; the result depends on it and on `chunk`.
+        loss: "squared" (½ Σ (f - y)²), "logistic" (y = ±1), or a JAX function of outputs (m,) and targets (m,).
+        steps: solver steps over unit layer time; the weak error is of second order. Default: twice those of `simulate`.
+        save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
+        dtype: float64 (default) or float32.
+        chunk: paths solved at a time; bounds the memory.
+        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
+
+    Returns:
+        `Velocities`, with f as in networks with readout f = w·h/√n.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, or an argument out of range; the message names it.
+        TypeError: for an activation that is not linear.
+
+    Source: velocity equations of Li, Noci, Hanin, feature learning in the proportional limit (M. Li's lecture notes
+    STAT 946, Waterloo, 2025); see `covsde.architectures.mlp.velocities`.
+    """
+    V0, y = _problem(architecture, V0, targets)
+    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
+    rate, function = finite_number("learning_rate", learning_rate), checked_loss(loss, y.size)
+    equations = velocities_of(architecture.activation)
+    sde, backward = architecture.limit(), architecture.backward()
+    default = architecture.default_steps(V0) if steps is None else 0
+    grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
+    tau = grid[::every]
+    most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
+    chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
+    settings = run_metadata("limit", architecture, V0, key, label="limit", steps=len(grid) - 1, paths=paths)
+    settings |= _described(y, rate, function, kind, chunk, tau)
+    start = time.perf_counter()
+    with jax.enable_x64(kind == np.float64):
+        sde, backward = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, backward))
+        equation = equations(jnp.asarray(rate, kind))
+        arrays = jnp.asarray(V0, kind), jnp.asarray(y, kind), jnp.asarray(grid, kind)
+
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+            initial, aims, times = arrays
+            return solve_velocities(
+                sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=size, every=every
+            )
+
+        def finish(pending: Any) -> Arrays:
+            entries, clock, f, *others = pending
+            forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+            return _chunk(forward["status"], f, to_matrices(forward["entries"], m), *others)
+
+        found = run_chunks(
+            dispatch,
+            finish,
+            axes=_AXES,
+            key=typed,
+            total=paths,
+            chunk=chunk,
+            progress=progress,
+            label="limit",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+
+
+def sample_network_velocities(
+    architecture: MLP,
+    V0: Any,
+    *,
+    targets: Any,
+    learning_rate: float = 1.0,
+    width: int,
+    draws: int = 1000,
+    key: int | PRNGKeyArray = 1,
+    depth: int | None = None,
+    loss: str | Loss = "squared",
+    output_scale: float = 1.0,
+    save_at: Sequence[float | int] | None = None,
+    dtype: Any = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+) -> Velocities:
+    """Sample the velocities of finite networks with real weights, by JAX's forward-mode differentiation.
+
+    Args:
+        architecture: an MLP; activations without a velocity equation, and unshaped ones, are welcome here.
+        V0: Gram matrix of the inputs (m, m); the inputs have as many dimensions as the layers have neurons.
+        targets: one number per input, (m,).
+        learning_rate: η₀; the networks use η₀/n on their hidden matrices.
+        width: neurons per layer, n ≥ m.
+        draws: number of independent networks.
+        key: int seed or JAX key.
+        depth: number of hidden layers; default round(T n).
+        loss: as for `simulate_velocities`.
+        output_scale: s of f = s w·h/√n; 1/√n is the mean-field readout. G and R are those of f/s and f.
+        save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
+        dtype: float64 (default) or float32.
+        chunk: networks per call; the memory in use at one time is bounded whatever it is.
+        progress: as for `simulate_velocities`.
+        checkpoint: as for `simulate_velocities`.
+
+    Returns:
+        `Velocities` with tau = ℓ/depth, of post-activations.
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, width < m, or an argument out of range.
+
+    Source: the definitions of `Velocities`, by automatic differentiation.
+    """
+    V0, y = _problem(architecture, V0, targets)
+    width, draws = positive_int("width", width), positive_int("draws", draws)
+    kind, typed, function = resolve_dtype(dtype), typed_key(key), checked_loss(loss, y.size)
+    rate, scale = finite_number("learning_rate", learning_rate), finite_number("output_scale", output_scale)
+    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
+    if width < V0.shape[0]:
+        raise ValueError(
+            f"width={width} is smaller than the number of inputs m={V0.shape[0]}: use width >= m, so that inputs as "
+            "wide as the layers can have this Gram matrix."
+        )
+    architecture.require_plain("velocities at initialization")
+    layers, tau = saved_layers(save_at, depth, 10)
+    chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
+    # Weights, slopes and directions of a network, and its vectors.
+    floats = 4 * (depth + 2) * width * width + 12 * (depth + 1) * y.size * width
+    batch = max(1, min(chunk, 2**27 // (floats * kind.itemsize)))
+    settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
+    settings |= {"depth": depth, "paths": draws, "output_scale": scale}
+    settings |= _described(y, rate, function, kind, chunk, tau)
+    start = time.perf_counter()
+    with jax.enable_x64(kind == np.float64):
+
+        def dispatch(chunk_key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
+            return _sampler(
+                architecture.activation,
+                jnp.asarray(V0, kind),
+                jnp.asarray(y, kind),
+                chunk_key,
+                loss=function,
+                learning_rate=jnp.asarray(rate, kind),
+                output_scale=jnp.asarray(scale, kind),
+                width=width,
+                depth=depth,
+                draws=size,
+                layers=layers,
+                batch=batch,
+            )
+
+        found = run_chunks(
+            dispatch,
+            lambda sampled: _chunk(np.full(chunk, PathStatus.FINE), *sampled),
+            axes=_AXES,
+            key=typed,
+            total=draws,
+            chunk=chunk,
+            progress=progress,
+            label=f"width {width}",
+            checkpoint=checkpoint,
+            fingerprint=settings,
+        )
+    return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+
+
+# Learning rate and scale are arrays, so that sweeping them compiles once.
+_sampler: Callable[..., tuple[Array, ...]] = eqx.filter_jit(sample_velocities_weights)
+
+
+def _described(y: np.ndarray, rate: float, loss: Loss, kind: np.dtype, chunk: int, tau: NDArray[Any]) -> dict[str, Any]:
+    described = {"targets": y.tolist(), "learning_rate": rate, "loss": getattr(loss, "__name__", repr(loss))}
+    # Two lambdas have one name: a checkpoint tells them apart by their code.
+    described |= {"loss_identity": identity(loss), "dtype": kind.name}
+    return described | {"chunk": chunk, "save_at": tau.tolist()}

@@ -1,1 +1,0 @@
-"""Equations of the limits, one file per family; nothing here steps, samples or plots."""

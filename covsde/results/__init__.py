@@ -1,0 +1,1 @@
+"""What computations return: arrays with a status per path, statistics with standard errors, files."""

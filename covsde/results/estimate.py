@@ -1,0 +1,153 @@
+"""Statistics of samples (times, paths, ...) with standard errors, and what to do about paths that stopped."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covsde.results.status import FailedPathsWarning, PathStatus
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo estimate and its standard error, both of the same shape.
+
+    Attributes:
+        value: The estimate.
+        standard_error: Its standard error; 0 for a deterministic limit, NaN or +inf where it cannot be had.
+    """
+
+    value: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+
+
+def failures(status: NDArray[Any]) -> dict[str, int]:
+    """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
+    counts = {s.name: int(np.sum(status == s)) for s in PathStatus if s != PathStatus.FINE}
+    return {k: n for k, n in counts.items() if n > 0} | {"total": sum(counts.values())}
+
+
+def alive(status: NDArray[Any], stop_tau: NDArray[Any], tau: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each path is still valid at each saved time, shape (times, paths)."""
+    return np.asarray((status == PathStatus.FINE) | (stop_tau >= tau[:, None]))
+
+
+def over_survivors(
+    values: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    tau: NDArray[Any],
+    reduce: Callable[[NDArray[np.float64]], Estimate],
+    name: str,
+    stacklevel: int = 2,
+) -> Estimate:
+    """Reduce (times, paths, ...) to (times, ...) over the valid paths of each time, with a warning if some are not."""
+    if not valid.all():
+        stopped = int(np.sum(~valid[-1]))
+        warnings.warn(
+            f"{stopped} of {valid.shape[1]} paths had stopped by layer time τ={tau[-1]:.4g}: the {name} "
+            "is over survivors; use quantile, which orders exploded paths at +infinity.",
+            FailedPathsWarning,
+            stacklevel=stacklevel + 1,
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        estimates = [reduce(values[k, valid[k]]) for k in range(tau.size)]
+    return Estimate(np.stack([e.value for e in estimates]), np.stack([e.standard_error for e in estimates]))
+
+
+def quantiles_of_all(values: NDArray[np.float64], q: Any, tau: NDArray[Any], stacklevel: int = 2) -> Estimate:
+    """Quantiles as `quantiles`, with checked probabilities and a warning that counts NaN."""
+    probabilities = np.asarray(q, dtype=np.float64)
+    if probabilities.ndim > 1 or not np.all((probabilities > 0) & (probabilities < 1)):
+        raise ValueError("q must be a probability strictly between 0 and 1, or a sequence of them.")
+    missing = np.isnan(values).reshape(*values.shape[:2], -1).any(-1).sum(1)
+    if missing.max() > 0:
+        k = int(missing.argmax())
+        warnings.warn(
+            f"{missing[k]} of {values.shape[1]} paths have no value (NaN) at layer time τ={tau[k]:.4g}: "
+            "the quantile leaves them out.",
+            FailedPathsWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return quantiles(values, probabilities)
+
+
+def quantiles(values: NDArray[np.float64], q: float | NDArray[np.float64]) -> Estimate:
+    """Return quantiles of samples over their second axis, leaving out NaN and ordering infinities.
+
+    Args:
+        values: Samples, shape (times, paths, ...).
+        q: Probability in (0, 1), or a one-dimensional array of them.
+
+    Returns:
+        Quantile and standard error as in `Ensemble.quantile`, each (times, ...) or (times, len(q), ...).
+    """
+    probabilities = np.asarray(q, dtype=np.float64)
+    times, paths, *trailing = values.shape
+    ordered = np.sort(values.reshape(times, paths, -1), axis=1)  # NaN sorts last
+    counts = paths - np.isnan(ordered).sum(axis=1)
+    value = np.empty((times, probabilities.size, ordered.shape[2]))
+    error = np.empty_like(value)
+    for k, t, s in np.ndindex(*value.shape):
+        x = ordered[k, : counts[k, s], s]
+        value[k, t, s], error[k, t, s] = _quantile(x, float(probabilities.flat[t]))
+    shape = (times, *probabilities.shape, *trailing)
+    return Estimate(value.reshape(shape), error.reshape(shape))
+
+
+def mean(x: NDArray[np.float64]) -> Estimate:
+    """Mean over the first axis."""
+    n = x.shape[0]
+    nothing = np.full(x.shape[1:], np.nan)
+    return Estimate(
+        x.mean(axis=0) if n > 0 else nothing,
+        x.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else nothing,
+    )
+
+
+def variance(x: NDArray[np.float64]) -> Estimate:
+    """Unbiased variance over the first axis, with its error from the fourth central moment."""
+    n = x.shape[0]
+    if n < 2:
+        nothing = np.full(x.shape[1:], np.nan)
+        return Estimate(nothing, nothing)
+    variance = x.var(axis=0, ddof=1)
+    fourth = np.mean((x - x.mean(axis=0)) ** 4, axis=0)
+    # Var(s²) = (μ₄ - σ⁴(n-3)/(n-1))/n exactly, for i.i.d. samples
+    return Estimate(variance, np.sqrt(np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n))
+
+
+def without_error(estimate: Estimate) -> Estimate:
+    """The same value with standard error 0, where there is a value: one path is the whole law."""
+    return Estimate(estimate.value, np.where(np.isnan(estimate.value), np.nan, 0.0))
+
+
+def mean_of_a_point(x: NDArray[np.float64]) -> Estimate:
+    """The mean over the one path of a deterministic limit."""
+    return without_error(mean(x))
+
+
+def variance_of_a_point(x: NDArray[np.float64]) -> Estimate:
+    """The variance of a deterministic limit: 0 wherever there is a value."""
+    value = mean(x).value
+    return without_error(Estimate(np.where(np.isnan(value), np.nan, 0.0), value))
+
+
+def _order_statistic(x: NDArray[np.float64], q: float) -> float:
+    """Return the quantile of sorted `x` by linear interpolation that is defined for infinite entries."""
+    position = q * (x.size - 1)
+    low = int(position)
+    weight = position - low
+    if weight == 0 or x[low] == x[low + 1] or np.isneginf(x[low]):
+        return float(x[low])
+    return float(x[low] + weight * (x[low + 1] - x[low]))
+
+
+def _quantile(x: NDArray[np.float64], q: float) -> tuple[float, float]:
+    if x.size == 0:
+        return np.nan, np.nan
+    spread = np.sqrt(q * (1 - q) / x.size)
+    value = _order_statistic(x, q)
+    if q - spread < 0 or q + spread > 1 or not np.isfinite(value):
+        return value, np.nan
+    return value, (_order_statistic(x, q + spread) - _order_statistic(x, q - spread)) / 2

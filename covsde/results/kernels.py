@@ -1,0 +1,53 @@
+"""Kernels of infinitely wide networks, and lazy training with them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+
+class Kernels(eqx.Module):
+    """Kernels over layer time. NumPy arrays, or traced arrays inside a JAX transformation.
+
+    Attributes:
+        tau: (times,) layer times ℓ/L.
+        H: (times, m, m) covariance of the residual stream, h·h/N.
+        G: (times, m, m) covariance of its gradients, g·g/N with g = γ_0 N ∂f/∂h; 1 at τ = 1.
+        ntk: (m, m) tangent kernel of the hidden matrices: ḟ = η_0 K Δ/P for lazy training at rate η_0.
+        stop_tau: layer time up to which the kernels are valid: 1, or less if variances explode; NaN after it.
+    """
+
+    tau: Any
+    H: Any
+    G: Any
+    ntk: Any
+    stop_tau: Any
+
+    @property
+    def ntk_readout(self) -> Any:
+        """(m, m) what training the readout adds to the tangent kernel: H(1)."""
+        return self.H[-1]
+
+    @property
+    def ntk_input(self) -> Any:
+        """(m, m) what training the input layer adds: G(0) ∘ V_0."""
+        return self.G[0] * self.H[0]
+
+
+@dataclass(frozen=True, eq=False)
+class LazyTraining:
+    """Outputs over training time.
+
+    Attributes:
+        times: (times,) training time t of gradient flow, or numbers of updates.
+        outputs: (times, m, outputs) f_μ(t) for every training and test point.
+        loss: (times,) (1/2P) Σ (f - y)² over training points, summed over outputs.
+        modes: (P,) eigenvalues of the training kernel, increasing; mode k decays like e^{-η_0 λ_k t/P}.
+    """
+
+    times: Float[np.ndarray, " times"]
+    outputs: Float[np.ndarray, "times m outputs"]
+    loss: Float[np.ndarray, " times"]
+    modes: Float[np.ndarray, " train"]

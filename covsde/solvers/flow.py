@@ -1,0 +1,106 @@
+"""Deterministic limits: an explicit Runge–Kutta method of Diffrax, watched for explosion."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import diffrax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from covsde.architectures.resnet.kernels import KernelODE
+from covsde.covariance.clock import Time
+from covsde.solvers.layout import AbstractLayout, DenseLayout
+from covsde.solvers.terms import CovarianceState, healthy, running
+
+
+class Flow(NamedTuple):
+    """A deterministic limit, and how its state lies in memory."""
+
+    ode: KernelODE
+    layout: AbstractLayout
+
+
+class FlowTerm(diffrax.AbstractTerm):
+    """A deterministic limit as one term, for `RungeKutta`."""
+
+    flow: Flow
+
+    def vf(self, t: Time, y: CovarianceState, args: object) -> Flow:
+        """The equation: it is autonomous."""
+        return self.flow
+
+    def contr(self, t0: Time, t1: Time, **_: object) -> Array:
+        """The length of the step."""
+        return jnp.asarray(t1 - t0)
+
+    def prod(self, vf: object, control: object) -> CovarianceState:
+        """Not defined: the solver evaluates the equation itself."""
+        raise NotImplementedError("FlowTerm is stepped by RungeKutta; for other solvers use diffrax.ODETerm.")
+
+
+class RungeKutta(diffrax.AbstractSolver):
+    """Steps of an explicit Runge–Kutta method on a deterministic limit, in which exploding variances stop the path.
+
+    The default has non-negative coefficients: as ∂_τ H is PSD wherever H is, every stage and every step adds PSD
+    matrices to H and cannot leave the cone, however long the step.
+
+    Attributes:
+        method: an explicit Runge–Kutta solver of Diffrax; default Bosh3(), of order 3.
+    """
+
+    method: diffrax.AbstractERK = diffrax.Bosh3()
+    term_structure: ClassVar = FlowTerm
+    interpolation_cls: ClassVar[Callable[..., diffrax.LocalLinearInterpolation]] = diffrax.LocalLinearInterpolation
+
+    def order(self, terms: Any) -> int | None:
+        """Order of the method."""
+        return self.method.order(terms)
+
+    def check(self, ode: KernelODE, m: int, longest: float, where: str) -> None:
+        """Any step is allowed."""
+
+    def last_valid(
+        self, ode: KernelODE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
+    ) -> Float[Array, " paths"]:
+        """The clock only counts steps that succeeded."""
+        return state.clock
+
+    def terms(
+        self, ode: KernelODE, m: int, paths: int, key: Array, dtype: jnp.dtype
+    ) -> tuple[AbstractLayout, FlowTerm]:
+        """Layout and term; the key is not used."""
+        layout = DenseLayout(m)
+        return layout, FlowTerm(Flow(ode, layout))
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
+        """No state between steps."""
+        return
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: None, made_jump: Any
+    ) -> tuple[Any, None, Any, None, Any]:
+        """One step of the one path; once it has failed its clock stands still."""
+        ode, layout = terms.vf(t0, y0, args)
+        term = diffrax.ODETerm(lambda t, H, args: ode.rate(H))
+        H = y0.V[0][0]
+        inner = self.method.init(term, t0, t1, H, args)
+        H, *_ = self.method.step(term, t0, t1, H, args, inner, made_jump)
+        _, psd = layout.cholesky((H[None],))
+        alive = running(y0, t0)
+        good = alive & psd & healthy(layout, (H[None],), ode.ceiling)
+        variances = jnp.diagonal(H)
+        # What stopped the path is remembered: +∞ where a variance blew up.
+        unknown = jnp.where(psd, jnp.nan, jnp.diagonal(y0.V[0][0]))
+        blown = (variances > ode.ceiling) | ~jnp.isfinite(variances)
+        stopping = jnp.where(blown & jnp.isfinite(ode.ceiling), jnp.inf, unknown)
+        kept = [
+            jnp.where(good, new[None], jnp.where(alive, stop[None], old))
+            for new, stop, old in zip(variances, stopping, layout.diagonal(y0.V), strict=True)
+        ]
+        V = layout.with_diagonal((jnp.where(good[:, None, None], H[None], y0.V[0]),), kept)
+        y1 = CovarianceState(V, y0.clock + jnp.where(good, terms.contr(t0, t1), 0))
+        return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        """The equation at (t0, y0)."""
+        return terms.vf(t0, y0, args)

@@ -1,0 +1,82 @@
+"""Random triangular factors: the noise of the covariance SDE over a step is V ↦ L T Tᵀ Lᵀ, whatever V = L Lᵀ is.
+
+The exact factor solves dT = T dK, T(0) = I, with K lower triangular: independent entries of variance dt below the
+diagonal, and N(-(2i-1)/4 dt, dt/2) on it (i = 1 … m). It is the continuous Bartlett decomposition.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from covsde.numerics.gamma import chi
+from covsde.solvers.layout import AbstractLayout, State, standard_normals
+
+
+class AbstractTriangularNoise(eqx.Module):
+    """A random lower-triangular T with T Tᵀ distributed (to some order) as the noise over clock time h from V = I."""
+
+    @abc.abstractmethod
+    def factor(self, layout: AbstractLayout, key: Array, h: Float[Array, ""], paths: int) -> State:
+        """Draw T on every path."""
+
+
+class SymmetricTriangular(AbstractTriangularNoise):
+    """Weak second order from m(m+1)/2 normals, with the diagonal and the mean of T Tᵀ exact.
+
+    T_ii = e^{2a_i}, 2a_i ~ N(-ih/2, h/2): exact, so log V_11 and log det V have their exact laws at every step size.
+    T_ij = e^{a_i + a_j} M_ij, M_ij = c_{i-j} g_ij + ½ Σ_{j<k<i} c_{i-k} g_ik c_{k-j} g_kj: half-steps of the diagonal
+    on both sides of a unipotent step; c_d absorbs the variance of the missing Lévy areas and of the skipped commutator.
+    It is fixed by the exact second moment E T_ij² = e^{-jh}(e^h - 1), which makes E T Tᵀ = I:
+        c_d² = (e^h - 1) e^{(d-1)h/2} - ¼ Σ_{0<k<d} c_k² c_{d-k}².
+    """
+
+    def factor(self, layout: AbstractLayout, key: Array, h: Float[Array, ""], paths: int) -> State:
+        """Draw T on every path."""
+        m = layout.m
+        g = standard_normals(key, m * (m + 1) // 2, paths, h.dtype)
+        squares = [jnp.zeros_like(h)]
+        for d in range(1, m):
+            lost = sum((squares[k] * squares[d - k] for k in range(1, d)), start=jnp.zeros_like(h))
+            squares.append(jnp.expm1(h) * jnp.exp((d - 1) * h / 2) - lost / 4)
+        c = [jnp.sqrt(s) for s in squares]
+        half = [jnp.exp(jnp.sqrt(h / 8) * g[i] - (i + 1) * h / 4) for i in range(m)]
+        row = iter(range(m, m * (m + 1) // 2))
+        X = {(i, j): c[i - j] * g[next(row)] for i in range(m) for j in range(i)}
+        T: dict[tuple[int, int], Array] = {}
+        for i in range(m):
+            T[i, i] = half[i] * half[i]
+            for j in range(i):
+                entry = X[i, j]
+                for k in range(j + 1, i):
+                    entry = entry + 0.5 * X[i, k] * X[k, j]
+                T[i, j] = half[i] * half[j] * entry
+        return layout.from_entries(T)
+
+
+class Bartlett(AbstractTriangularNoise):
+    """T Tᵀ = Wishart(1/h) · h: one linear layer of width 1/h (which need not be an integer), so exact for h = 1/n."""
+
+    def factor(self, layout: AbstractLayout, key: Array, h: Float[Array, ""], paths: int) -> State:
+        """Draw T by Bartlett's decomposition: χ²(1/h - i) on the diagonal, normals below."""
+        m = layout.m
+        normal_key, chi_key = jax.random.split(key)
+        g = standard_normals(normal_key, max(1, m * (m - 1) // 2), paths, h.dtype)
+        freedom = jnp.broadcast_to((1 / h - jnp.arange(m, dtype=h.dtype))[:, None], (m, paths))
+        lengths = chi(chi_key, freedom)
+        T: dict[tuple[int, int], Array] = {}
+        row = 0
+        for i in range(m):
+            T[i, i] = jnp.sqrt(h) * lengths[i]
+            for j in range(i):
+                T[i, j] = jnp.sqrt(h) * g[row]
+                row += 1
+        return layout.from_entries(T)
+
+
+def smallest_wishart_steps(clock: float, m: int) -> int:
+    """The least number of equal steps for which every χ² of `Bartlett` has positive degrees of freedom."""
+    return math.floor(clock * (m - 1)) + 1

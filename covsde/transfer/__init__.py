@@ -1,0 +1,1 @@
+"""Parameterisations side by side: how hyperparameters transfer over width and depth."""
