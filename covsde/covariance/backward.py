@@ -5,8 +5,8 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from covsde.architectures.mlp.gradients import Matrices
 from covsde.covariance.expansion import Expansion
+from covsde.numerics.typing import PathsFirst
 
 
 class AbstractBackward(eqx.Module):
@@ -17,13 +17,13 @@ class AbstractBackward(eqx.Module):
         """ψ and κ₃, from which everything else follows; training needs nothing else."""
 
     @abc.abstractmethod
-    def gradient_rate(self, Phi: Matrices) -> Matrices:
+    def gradient_rate(self, Phi: PathsFirst) -> PathsFirst:
         """κ: G gains κ∘G; exp(h κ) entry by entry is PSD for every h ≥ 0, so it keeps the cone."""
 
     @abc.abstractmethod
-    def overlap_rate(self, Phi: Matrices, A: Matrices, weights: Matrices) -> Matrices:
+    def overlap_rate(self, Phi: PathsFirst, A: PathsFirst, weights: PathsFirst) -> PathsFirst:
         """B·Φ⁻¹A + C(Φ)A, with weights = Φ⁻¹A, (paths, m, m) over (a, b)."""
 
     @abc.abstractmethod
-    def overlap_covariance(self, Phi: Matrices) -> Float[Array, "paths m m m m"] | None:
+    def overlap_covariance(self, Phi: PathsFirst) -> Float[Array, "paths m m m m"] | None:
         """M_{ab,cd} over (paths, a, b, c, d), or None where A moves by drift alone."""

@@ -14,7 +14,8 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.covariance.drifts import AbstractDrift, Affine, Entries, ReLUDrift, SmoothDrift
+from covsde.covariance.drifts import AbstractDrift, Affine, ReLUDrift, SmoothDrift
+from covsde.numerics.typing import Entries
 
 
 def correlation_drift(drift: AbstractDrift, vi: Entries, vj: Entries, vij: Entries) -> Entries:

@@ -10,8 +10,7 @@ from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.moments.arccos import sin_minus_angle_cos
-
-Entries = Float[Array, "..."]
+from covsde.numerics.typing import Entries
 
 
 class AbstractDrift(eqx.Module):

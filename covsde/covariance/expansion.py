@@ -13,7 +13,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Number = Float[Array, ""] | float
+from covsde.numerics.typing import Number
+
 Values = Float[Array, "..."]
 
 

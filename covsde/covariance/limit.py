@@ -38,3 +38,16 @@ class AbstractCovarianceLimit(AbstractLimit):
     @abc.abstractmethod
     def may_explode(self) -> bool:
         """Whether an equation of this kind can send variances to infinity in finite time."""
+
+
+class AbstractFlow(AbstractLimit):
+    """A deterministic equation ∂_τ V = rate(V), whose rate is PSD where V is."""
+
+    @abc.abstractmethod
+    def rate(self, V: Float[Array, "m m"]) -> Float[Array, "m m"]:
+        """∂_τ V."""
+
+    @property
+    def deterministic(self) -> bool:
+        """True."""
+        return True

@@ -34,8 +34,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde.descent.householder import ROUNDING, put
 from covsde.descent.passes import Pass
 from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.numerics.typing import Function
 
-Function = Callable[[Array], Array]
 # Sources made orthonormal together: a Gram matrix of them is factored.
 _GROUP = 2048
 

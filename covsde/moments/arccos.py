@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from covsde.covariance.drifts import Entries
+from covsde.numerics.typing import Entries
 
 
 def _sin_minus_cos_coefficients(degree: int) -> tuple[float, ...]:

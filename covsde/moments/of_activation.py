@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 
 from covsde.moments.arccos import sin_minus_angle_cos
 from covsde.moments.quadrature import PolarRule, angle_of, correlation_of, root
+from covsde.numerics.typing import Function
 
-Function = Callable[[Array], Array]
 _DEGREE = 8
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results import estimate as _statistics
+from covsde.results import estimate
 from covsde.results.estimate import Estimate as Estimate
 from covsde.results.estimate import over_survivors, quantiles_of_all
 from covsde.results.npz import as_json, load_npz, save_npz
@@ -164,12 +164,12 @@ class Ensemble:
     @property
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        return _statistics.failures(self.status)
+        return estimate.failures(self.status)
 
     @property
     def alive(self) -> NDArray[np.bool_]:
         """Whether each path is still valid at each saved time, shape (times, paths)."""
-        return _statistics.alive(self.status, self.stop_tau, self.tau)
+        return estimate.alive(self.status, self.stop_tau, self.tau)
 
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
@@ -231,7 +231,7 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the mean is conditional on survival.
         """
-        reduce = _statistics.mean_of_a_point if self.deterministic else _statistics.mean
+        reduce = estimate.mean_of_a_point if self.deterministic else estimate.mean
         return over_survivors(self._evaluate(f), self.alive, self.tau, reduce, "mean")
 
     def variance(self, f: MatrixStatistic) -> Estimate:
@@ -249,7 +249,7 @@ class Ensemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the variance is conditional on survival.
         """
-        reduce = _statistics.variance_of_a_point if self.deterministic else _statistics.variance
+        reduce = estimate.variance_of_a_point if self.deterministic else estimate.variance
         return over_survivors(self._evaluate(f), self.alive, self.tau, reduce, "variance")
 
     def quantile(self, f: MatrixStatistic, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
@@ -276,7 +276,7 @@ class Ensemble:
             FailedPathsWarning: If values were NaN and therefore left out.
         """
         found = quantiles_of_all(self._evaluate(f), q, self.tau)
-        return _statistics.without_error(found) if self.deterministic else found
+        return estimate.without_error(found) if self.deterministic else found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble to a compressed `.npz` file without pickles.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results import estimate as _statistics
+from covsde.results import estimate
 from covsde.results.estimate import Estimate
 from covsde.results.npz import as_json, load_npz, save_npz
 from covsde.results.status import FailedPathsWarning, PathStatus
@@ -58,7 +58,7 @@ class PathRecord:
     @property
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        return _statistics.failures(self.status)
+        return estimate.failures(self.status)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one `.npz` file, metadata as JSON; an existing file is replaced once the new is complete.
@@ -114,11 +114,11 @@ class PathRecord:
         Warns:
             FailedPathsWarning: if paths failed, so that the mean is over the others.
         """
-        return _statistics.mean(self._evaluate(f, "mean"))
+        return estimate.mean(self._evaluate(f, "mean"))
 
     def variance(self, f: Callable[[Self], Any]) -> Estimate:
         """Estimate the variance over the fine paths of a statistic; arguments and warnings as for `mean`."""
-        return _statistics.variance(self._evaluate(f, "variance"))
+        return estimate.variance(self._evaluate(f, "variance"))
 
     def controlled_mean(self, f: Callable[[Self], Any], control: Callable[[Self], Any]) -> Estimate:
         """Estimate the mean over the fine paths of a statistic after regressing out noise of known mean zero.
@@ -162,7 +162,7 @@ class PathRecord:
         ys, xs = self._evaluate(y, "slope"), self._evaluate(x, "slope")
         second = np.mean(xs * xs)
         value = np.mean(xs * ys) / second
-        return Estimate(np.asarray(value), np.asarray(_statistics.mean(xs * (ys - value * xs)).standard_error / second))
+        return Estimate(np.asarray(value), np.asarray(estimate.mean(xs * (ys - value * xs)).standard_error / second))
 
     def _evaluate(self, f: Callable[[Self], Any], name: str) -> NDArray[np.float64]:
         fine = self.status == PathStatus.FINE

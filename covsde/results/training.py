@@ -1,4 +1,4 @@
-"""Results of training: outputs over updates and kernels over layer time, of random paths or of a deterministic limit."""
+"""Results of training: outputs over updates and kernels over layer time, random or deterministic."""
 
 import dataclasses
 import os

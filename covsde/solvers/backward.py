@@ -8,25 +8,24 @@ from jaxtyping import Array, Float
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.numerics.typing import PathsFirst
 from covsde.solvers.chunk import solve
 from covsde.solvers.cone import Strang
 from covsde.solvers.layout import AbstractLayout, layout_for, standard_normals
 from covsde.solvers.noise import SymmetricTriangular
-
-Matrices = Float[Array, "paths m m"]
 
 
 def _normals(key: Array, paths: int, rows: int, dtype: jnp.dtype) -> Float[Array, "paths rows"]:
     return standard_normals(key, rows, paths, dtype).T
 
 
-def _to_dense(layout: AbstractLayout, entries: Float[Array, "entries paths"], *, symmetric: bool) -> Matrices:
+def _to_dense(layout: AbstractLayout, entries: Float[Array, "entries paths"], *, symmetric: bool) -> PathsFirst:
     rows, columns = jnp.tril_indices(layout.m)
     full = jnp.zeros((entries.shape[1], layout.m, layout.m), entries.dtype).at[:, rows, columns].set(entries.T)
     return full.at[:, columns, rows].set(entries.T) if symmetric else full
 
 
-def _inverse_root(Phi: Matrices) -> Matrices:
+def _inverse_root(Phi: PathsFirst) -> PathsFirst:
     """Lower-triangular R with Rᵀ R = Φ⁻¹ on the directions that Φ has, and zero rows for those it lacks."""
     L, _ = semidefinite_cholesky(Phi)
     m = Phi.shape[-1]
@@ -39,19 +38,19 @@ def _inverse_root(Phi: Matrices) -> Matrices:
     return jnp.stack(rows, axis=1)
 
 
-def _transposed(M: Matrices) -> Matrices:
+def _transposed(M: PathsFirst) -> PathsFirst:
     return jnp.swapaxes(M, 1, 2)
 
 
 def _overlap_step(
     equation: AbstractBackward,
-    Phi: Matrices,
-    root: Matrices,
-    G: Matrices,
-    A: Matrices,
+    Phi: PathsFirst,
+    root: PathsFirst,
+    G: PathsFirst,
+    A: PathsFirst,
     h: Float[Array, ""],
     key: Array,
-) -> Matrices:
+) -> PathsFirst:
     """Drift by Heun's rule, noise by a root of its covariance M∘G (PSD as a Schur product)."""
     paths, m = Phi.shape[:2]
     inverse = _transposed(root) @ root
@@ -69,15 +68,15 @@ def _overlap_step(
 
 def _gradient_step(
     layout: AbstractLayout,
-    roots: tuple[Matrices, Matrices],
-    A: Matrices,
-    G: Matrices,
+    roots: tuple[PathsFirst, PathsFirst],
+    A: PathsFirst,
+    G: PathsFirst,
     h: Float[Array, ""],
     key: Array,
-) -> Matrices:
+) -> PathsFirst:
     """Half of the known part, a Wishart step of what is unknown, the other half; roots of Φ⁻¹ above and below."""
 
-    def known(root: Matrices) -> tuple[Matrices, Float[Array, "paths 1 1"]]:
+    def known(root: PathsFirst) -> tuple[PathsFirst, Float[Array, "paths 1 1"]]:
         half = root @ A
         rank = jnp.sum(jnp.diagonal(root, axis1=1, axis2=2) > 0, axis=1, dtype=A.dtype)
         return h / 2 * _transposed(half) @ half, jnp.exp(-rank * h / 2)[:, None, None]

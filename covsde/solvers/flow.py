@@ -7,8 +7,8 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.architectures.resnet.kernels import KernelODE
 from covsde.covariance.clock import Time
+from covsde.covariance.limit import AbstractFlow
 from covsde.solvers.layout import AbstractLayout, DenseLayout
 from covsde.solvers.terms import CovarianceState, healthy, running
 
@@ -16,7 +16,7 @@ from covsde.solvers.terms import CovarianceState, healthy, running
 class Flow(NamedTuple):
     """A deterministic limit, and how its state lies in memory."""
 
-    ode: KernelODE
+    ode: AbstractFlow
     layout: AbstractLayout
 
 
@@ -56,17 +56,17 @@ class RungeKutta(diffrax.AbstractSolver):
         """Order of the method."""
         return self.method.order(terms)
 
-    def check(self, ode: KernelODE, m: int, longest: float, where: str) -> None:
+    def check(self, ode: AbstractFlow, m: int, longest: float, where: str) -> None:
         """Any step is allowed."""
 
     def last_valid(
-        self, ode: KernelODE, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
+        self, ode: AbstractFlow, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]
     ) -> Float[Array, " paths"]:
         """The clock only counts steps that succeeded."""
         return state.clock
 
     def terms(
-        self, ode: KernelODE, m: int, paths: int, key: Array, dtype: jnp.dtype
+        self, ode: AbstractFlow, m: int, paths: int, key: Array, dtype: jnp.dtype
     ) -> tuple[AbstractLayout, FlowTerm]:
         """Layout and term; the key is not used."""
         layout = DenseLayout(m)

@@ -7,30 +7,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.architectures.mlp.velocities import LinearVelocities
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.covariance.velocities import AbstractVelocities, Vectors
 from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.numerics.typing import PathsFirst
 from covsde.solvers.backward import _inverse_root, _normals, _to_dense, solve_gradients
 from covsde.solvers.layout import layout_for
 from covsde.solvers.noise import SymmetricTriangular
 
-Matrices = Float[Array, "paths m m"]
-Vectors = Float[Array, "paths m"]
 # R, the regression K of the velocities on the features, and the covariance C of what is left.
-State = tuple[Vectors, Matrices, Matrices]
+State = tuple[Vectors, PathsFirst, PathsFirst]
 
 
-def _apply(M: Matrices, v: Vectors) -> Vectors:
+def _apply(M: PathsFirst, v: Vectors) -> Vectors:
     return jnp.sum(M * v[:, None, :], axis=-1)
 
 
 def _carried(
-    equation: LinearVelocities,
+    equation: AbstractVelocities,
     state: State,
     f: Vectors,
     forces: Vectors,
-    passes: tuple[Matrices, Matrices, Float[Array, " paths"]],
+    passes: tuple[PathsFirst, PathsFirst, Float[Array, " paths"]],
     h: Float[Array, ""],
 ) -> State:
     """What the passes know, over clock time h, with Φ, a root of its inverse and G held fixed; midpoint rule in r."""
@@ -49,7 +48,7 @@ def _carried(
 def solve_velocities(
     sde: NeuralCovarianceSDE,
     backward: AbstractBackward,
-    equation: LinearVelocities,
+    equation: AbstractVelocities,
     V0: Float[Array, "m m"],
     targets: Float[Array, " m"],
     key: Array,

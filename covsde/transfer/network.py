@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.numerics.keys import generator
+from covsde.numerics.typing import Function
 from covsde.transfer.tables import Factors
-
-Function = Callable[[Array], Array]
 
 
 class ScaledNetwork(eqx.Module):

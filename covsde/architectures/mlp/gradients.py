@@ -29,9 +29,8 @@ from jaxtyping import Array, Float
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.drifts import drift_of
-from covsde.covariance.expansion import Expansion, Modulus, Number, Quadratic
-
-Matrices = Float[Array, "paths m m"]
+from covsde.covariance.expansion import Expansion, Modulus, Quadratic
+from covsde.numerics.typing import Number, PathsFirst
 
 
 class OddBackward(AbstractBackward):
@@ -43,15 +42,15 @@ class OddBackward(AbstractBackward):
         """κ₃ alone."""
         return Expansion(None, self.kappa3)
 
-    def gradient_rate(self, Phi: Matrices) -> Matrices:
+    def gradient_rate(self, Phi: PathsFirst) -> PathsFirst:
         """κ_bd = κ₃/2 (Φ_bb + Φ_dd - 2)."""
         return self.kappa3 / 2 * (_rows(Phi) + _columns(Phi) - 2)
 
-    def overlap_rate(self, Phi: Matrices, A: Matrices, weights: Matrices) -> Matrices:
+    def overlap_rate(self, Phi: PathsFirst, A: PathsFirst, weights: PathsFirst) -> PathsFirst:
         """-κ₃/2 [(Φ_aa - Φ_bb) A(a, b) - 2 Φ_ab A(b, b)]."""
         return _cubic_rate(self.kappa3, Phi, A)
 
-    def overlap_covariance(self, Phi: Matrices) -> None:
+    def overlap_covariance(self, Phi: PathsFirst) -> None:
         """None: ψ = 0."""
         return
 
@@ -66,12 +65,12 @@ class SmoothBackward(AbstractBackward):
         """ψ = κ₂z²/2, and κ₃."""
         return Expansion(Quadratic(self.kappa2), self.kappa3)
 
-    def gradient_rate(self, Phi: Matrices) -> Matrices:
+    def gradient_rate(self, Phi: PathsFirst) -> PathsFirst:
         """κ_bd = κ₂² (Φ_bd - 3/4) + κ₃/2 (Φ_bb + Φ_dd - 2)."""
         cubic = self.kappa3 / 2 * (_rows(Phi) + _columns(Phi) - 2)
         return self.kappa2 * self.kappa2 * (Phi - 0.75) + cubic
 
-    def overlap_rate(self, Phi: Matrices, A: Matrices, weights: Matrices) -> Matrices:
+    def overlap_rate(self, Phi: PathsFirst, A: PathsFirst, weights: PathsFirst) -> PathsFirst:
         """Isserlis' theorem for B, and the cubic term."""
         variance = jnp.sum(_diagonal(Phi)[:, :, None] * weights, axis=1)  # Σ_e Φ_ee k_e, per b
         projected = Phi[:, :, :, None] * weights[:, None, :, :]  # Φ_ae k_eb
@@ -79,7 +78,7 @@ class SmoothBackward(AbstractBackward):
         mixed = Phi * variance[:, None, :] + 2 * jnp.einsum("paeb,pbe->pab", projected, Phi)
         return -self.kappa2 * self.kappa2 / 2 * (own - mixed) + _cubic_rate(self.kappa3, Phi, A)
 
-    def overlap_covariance(self, Phi: Matrices) -> Float[Array, "paths m m m m"]:
+    def overlap_covariance(self, Phi: PathsFirst) -> Float[Array, "paths m m m m"]:
         """κ₂² E[(z_a²/2 - z_a z_b)(z_c²/2 - z_c z_d)] by Isserlis' theorem."""
 
         def fourth(i: str, j: str, k: str, l: str) -> Array:
@@ -108,13 +107,13 @@ class ReLUBackward(AbstractBackward):
         """ψ = √κ|z|/2."""
         return Expansion(Modulus(self.kappa), 0.0)
 
-    def gradient_rate(self, Phi: Matrices) -> Matrices:
+    def gradient_rate(self, Phi: PathsFirst) -> PathsFirst:
         """κ_bd = -(κ/2π) arccos ρ_bd, exactly 0 on the diagonal."""
         rho = _correlation(Phi)
         angle = jnp.arccos(rho)
         return -self.kappa / (2 * math.pi) * angle
 
-    def overlap_rate(self, Phi: Matrices, A: Matrices, weights: Matrices) -> Matrices:
+    def overlap_rate(self, Phi: PathsFirst, A: PathsFirst, weights: PathsFirst) -> PathsFirst:
         """(κ/2) Σ_e E[(1_b - 1_a) z_a |z_e|] (Φ⁻¹A)_eb with 1_a = 1{z_a > 0}."""
         slope, _, _, signs = self._conditional(Phi)
         # E[s_p z_a |z_e|] = Φ_ap E[2δ(z_p)|z_e|] + Φ_ae E[s_p s_e]
@@ -125,7 +124,7 @@ class ReLUBackward(AbstractBackward):
         rate = self.kappa / 4 * jnp.einsum("pabe,peb->pab", difference, weights)
         return jnp.where(_correlation(Phi) < 1, rate, 0)
 
-    def overlap_covariance(self, Phi: Matrices) -> Float[Array, "paths m m m m"]:
+    def overlap_covariance(self, Phi: PathsFirst) -> Float[Array, "paths m m m m"]:
         """κ E[(1_b - 1_a)(1_d - 1_c) z_a z_c]."""
         slope, conditional, root, signs = self._conditional(Phi)
         # delta[p, q, c] = E[2δ(z_p) s_q z_c] = (2/π √Φ_pp) Cov(z_c, z_q | z_p) / √Var(z_q | z_p)
@@ -144,13 +143,13 @@ class ReLUBackward(AbstractBackward):
         differ = differ[:, :, :, None, None] & differ[:, None, None, :, :]
         return jnp.where(differ, self.kappa / 4 * (bd - bc - ad + ac), 0)
 
-    def _residual(self, Phi: Matrices) -> Matrices:
+    def _residual(self, Phi: PathsFirst) -> PathsFirst:
         """Var(z_q | z_p), over (p, q); exactly 0 for q = p."""
         variance = _rows(Phi)
         left = _columns(Phi) - Phi * Phi / jnp.where(variance > 0, variance, 1)
         return jnp.where(jnp.abs(_correlation(Phi)) < 1, jnp.maximum(left, 0), 0)
 
-    def _conditional(self, Phi: Matrices) -> tuple[Array, Array, Matrices, Matrices]:
+    def _conditional(self, Phi: PathsFirst) -> tuple[Array, Array, PathsFirst, PathsFirst]:
         variance = _diagonal(Phi)
         live = variance > 0
         inverse = jnp.where(live, 1 / jnp.where(live, variance, 1), 0)
@@ -160,26 +159,26 @@ class ReLUBackward(AbstractBackward):
         return slope, conditional, jnp.sqrt(self._residual(Phi)), signs
 
 
-def _diagonal(Phi: Matrices) -> Float[Array, "paths m"]:
+def _diagonal(Phi: PathsFirst) -> Float[Array, "paths m"]:
     return jnp.diagonal(Phi, axis1=1, axis2=2)
 
 
-def _rows(Phi: Matrices) -> Float[Array, "paths m 1"]:
+def _rows(Phi: PathsFirst) -> Float[Array, "paths m 1"]:
     return _diagonal(Phi)[:, :, None]
 
 
-def _columns(Phi: Matrices) -> Float[Array, "paths 1 m"]:
+def _columns(Phi: PathsFirst) -> Float[Array, "paths 1 m"]:
     return _diagonal(Phi)[:, None, :]
 
 
-def _correlation(Phi: Matrices) -> Matrices:
+def _correlation(Phi: PathsFirst) -> PathsFirst:
     # To rounding, ±1 is ±1: arccos would turn 10⁻¹⁶ into 10⁻⁸. A zero input has no direction.
     scale = jnp.sqrt(_rows(Phi)) * jnp.sqrt(_columns(Phi))
     rho = Phi / jnp.where(scale > 0, scale, 1)
     return jnp.where(jnp.abs(rho) > 1 - 64 * jnp.finfo(Phi.dtype).eps, jnp.sign(rho), rho)
 
 
-def _cubic_rate(kappa3: Number, Phi: Matrices, A: Matrices) -> Matrices:
+def _cubic_rate(kappa3: Number, Phi: PathsFirst, A: PathsFirst) -> PathsFirst:
     return -kappa3 / 2 * ((_rows(Phi) - _columns(Phi)) * A - 2 * Phi * _columns(A))
 
 

@@ -22,18 +22,15 @@ Waterloo, 2025); written here for the regression K and the residual C, which is 
 
 import functools
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity
-
-Matrices = Float[Array, "paths m m"]
-Vectors = Float[Array, "paths m"]
-Scalars = Float[Array, " paths"]
+from covsde.covariance.velocities import AbstractVelocities, Scalars, Vectors
+from covsde.numerics.typing import PathsFirst
 
 
-class LinearVelocities(eqx.Module):
+class LinearVelocities(AbstractVelocities):
     """Rates per unit of clock time.
 
     Attributes:
@@ -42,11 +39,11 @@ class LinearVelocities(eqx.Module):
 
     learning_rate: Float[Array, ""]
 
-    def push(self, forces: Vectors, Phi: Matrices, G: Scalars) -> Vectors:
+    def push(self, forces: Vectors, Phi: PathsFirst, G: Scalars) -> Vectors:
         """dR/dt = η₀ G Σ_μ Φ(·, μ) Δ_μ."""
         return self.learning_rate * G[:, None] * jnp.sum(Phi * forces[:, None, :], axis=-1)
 
-    def known(self, r: Vectors, dual: Vectors, G: Scalars) -> tuple[Matrices, Matrices]:
+    def known(self, r: Vectors, dual: Vectors, G: Scalars) -> tuple[PathsFirst, PathsFirst]:
         """What v carries upward: r fᵀΦ⁻¹/G of dK/dt and r rᵀ/G of dC/dt, with dual = Φ⁻¹f."""
         scaled = r / G[:, None]
         return scaled[:, :, None] * dual[:, None, :], scaled[:, :, None] * r[:, None, :]

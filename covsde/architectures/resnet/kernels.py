@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PostActivation, PreActivation, TwoMatrix
-from covsde.covariance.limit import AbstractLimit
+from covsde.covariance.limit import AbstractFlow
 from covsde.moments.of_activation import AbstractMoments, second_moment, slope_moment
 
 
@@ -76,7 +76,7 @@ class KernelState(NamedTuple):
     tangent: Float[Array, "m m"]
 
 
-class KernelODE(AbstractLimit):
+class KernelODE(AbstractFlow):
     """The kernel equations.
 
     Attributes:
@@ -92,11 +92,6 @@ class KernelODE(AbstractLimit):
     beta: Float[Array, ""] | float
     strength: Float[Array, ""] | float
     ceiling: Float[Array, ""] | float
-
-    @property
-    def deterministic(self) -> bool:
-        """True."""
-        return True
 
     def rate(self, H: Float[Array, "m m"]) -> Float[Array, "m m"]:
         """∂_τ H."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -20,8 +20,7 @@ from covsde.descent.passes import solve_pass, sweep
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.moments.of_activation import PiecewiseLinear, moments_of
-
-Function = Callable[[Array], Array]
+from covsde.numerics.typing import Function
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,16 +26,15 @@ from covsde.architectures.transformer.attention import AbstractMask, NoMask
 from covsde.covariance.clock import AbstractClock
 from covsde.covariance.drifts import ReLUDrift
 from covsde.covariance.limit import AbstractCovarianceLimit
+from covsde.numerics.typing import Number, PathsLast
 
-Number = Float[Array, ""] | float
-Matrices = Float[Array, "m m paths"]
 Scalars = Float[Array, " paths"]
 
 # Up to here products go row by row in a loop: XLA would otherwise recompute one product inside the next.
 _ROW_BY_ROW_UP_TO = 6
 
 
-def multiply(A: Matrices, B: Matrices) -> Matrices:
+def multiply(A: PathsLast, B: PathsLast) -> PathsLast:
     """A B on every path."""
     m = B.shape[0]
     if m > _ROW_BY_ROW_UP_TO:
@@ -43,12 +42,12 @@ def multiply(A: Matrices, B: Matrices) -> Matrices:
     return jax.lax.map(lambda row: functools.reduce(operator.add, (row[k][None] * B[k] for k in range(m))), A)
 
 
-def transpose(A: Matrices) -> Matrices:
+def transpose(A: PathsLast) -> PathsLast:
     """Aᵀ on every path."""
     return jnp.swapaxes(A, 0, 1)
 
 
-def _diagonal(V: Matrices) -> Float[Array, "m paths"]:
+def _diagonal(V: PathsLast) -> Float[Array, "m paths"]:
     return jnp.stack([V[i, i] for i in range(V.shape[0])])
 
 
@@ -98,12 +97,12 @@ class TransformerSDE(AbstractCovarianceLimit):
         """Whether the simpler formulas of unmasked attention apply."""
         return isinstance(self.mask, NoMask)
 
-    def _uniform(self, V: Matrices) -> Matrices:
+    def _uniform(self, V: PathsLast) -> PathsLast:
         return jnp.broadcast_to(jnp.asarray(self.mask.uniform(V.shape[0]), V.dtype)[:, :, None], V.shape)
 
     # --- the pieces that solvers compose -----------------------------------------------------------------------------
 
-    def logit_spread(self, V: Matrices) -> Float[Array, "#m #m paths"]:
+    def logit_spread(self, V: PathsLast) -> Float[Array, "#m #m paths"]:
         """N with E[A₁ V A₁ᵀ] = V∘N / τ₀², A₁ the first-order attention matrix: its Schur product keeps V PSD.
 
         Without a mask N = ‖K‖²/m² for every pair, K = CVC.
@@ -124,7 +123,7 @@ class TransformerSDE(AbstractCovarianceLimit):
         """Coefficient of V∘N in the drift of V that the equation of X does not produce by itself: γ²(1-γ²/H)/τ₀²."""
         return self.gamma2 * (1 - self.gamma2 * self.inverse_heads) * self.inverse_tau0 * self.inverse_tau0
 
-    def generator(self, X: Matrices, Z: Matrices, h: Number | Array) -> Matrices:
+    def generator(self, X: PathsLast, Z: PathsLast, h: Number | Array) -> PathsLast:
         """One direction of the attention flow: g(X, Z) + h f(X), with f the Stratonovich drift of X.
 
         Args:
@@ -141,7 +140,7 @@ class TransformerSDE(AbstractCovarianceLimit):
         second = h * self.gamma2 * self.inverse_tau0 * self.inverse_tau0
         return self._unmasked(X, Z, h, s, second) if self.without_mask else self._masked(X, Z, h, s, second)
 
-    def _unmasked(self, X: Matrices, Z: Matrices, h: Number | Array, s: Array, second: Number | Array) -> Matrices:
+    def _unmasked(self, X: PathsLast, Z: PathsLast, h: Number | Array, s: Array, second: Number | Array) -> PathsLast:
         m = X.shape[0]
         c = s / m
         centred = X - jnp.mean(X, axis=0, keepdims=True)
@@ -155,7 +154,7 @@ class TransformerSDE(AbstractCovarianceLimit):
         bend = jnp.sum(k[:, None] * X, axis=0)
         return multiply(X, multiply(Q, G)) + second / (2 * m) * variances[:, None] * bend[None]
 
-    def _masked(self, X: Matrices, Z: Matrices, h: Number | Array, s: Array, second: Number | Array) -> Matrices:
+    def _masked(self, X: PathsLast, Z: PathsLast, h: Number | Array, s: Array, second: Number | Array) -> PathsLast:
         U = self._uniform(X)
         V = multiply(X, transpose(X))
         v = _diagonal(V)
@@ -167,7 +166,7 @@ class TransformerSDE(AbstractCovarianceLimit):
         return multiply(s * first + second * bend - 0.5 * h * s * s * self._along_itself(U, V, v, mean), X)
 
     @staticmethod
-    def _along_itself(U: Matrices, V: Matrices, v: Array, mean: Matrices) -> Matrices:
+    def _along_itself(U: PathsLast, V: PathsLast, v: Array, mean: PathsLast) -> PathsLast:
         # Row α of the noise is x_α Z M_α, M_α = Σ_ν U_αν (x_ν - x̄_α)ᵀ(x_ν - x̄_α). Its derivative along itself, summed
         # over Z, has three parts: x_α M_α², and two in which M_α moves.
         W = U * V

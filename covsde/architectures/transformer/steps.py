@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.architectures.transformer.covariance import Matrices, Number, TransformerSDE, multiply, transpose
+from covsde.architectures.transformer.covariance import TransformerSDE, multiply, transpose
+from covsde.numerics.typing import Number, PathsLast
 from covsde.solvers.cone import AbstractConeSolver
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
 from covsde.solvers.noise import SymmetricTriangular
 from covsde.solvers.terms import Elapsed, refuse_other_equation
 
 
-def _full(layout: AbstractLayout, L: State) -> Matrices:
+def _full(layout: AbstractLayout, L: State) -> PathsLast:
     """Lower-triangular factors as (m, m, paths)."""
     entries = layout.stack(L)
     rows, columns = jnp.tril_indices(layout.m)
@@ -22,7 +23,7 @@ def _full(layout: AbstractLayout, L: State) -> Matrices:
     return empty.at[rows, columns].set(entries)
 
 
-def _gram(layout: AbstractLayout, X: Matrices) -> State:
+def _gram(layout: AbstractLayout, X: PathsLast) -> State:
     """X Xᵀ in the form of the layout."""
     rows, columns = jnp.tril_indices(layout.m)
     return layout.unstack(multiply(X, transpose(X))[rows, columns])
@@ -34,7 +35,7 @@ def _spread(sde: TransformerSDE, layout: AbstractLayout, V: State, h: Float[Arra
     lower = layout.stack(V)
     c = jnp.asarray(sde.spread_rate)
 
-    def symmetric(entries: Array) -> Matrices:
+    def symmetric(entries: Array) -> PathsLast:
         empty = jnp.zeros((layout.m, layout.m, entries.shape[1]), entries.dtype)
         return empty.at[rows, columns].set(entries).at[columns, rows].set(entries)
 
@@ -120,14 +121,14 @@ class TransformerStrang(AbstractConeSolver):
         V = _mlp(sde, layout, _spread(sde, layout, V, half), half)
         return _explosions(sde, layout, V, psd & still)
 
-    def _attention(self, sde: TransformerSDE, X: Matrices, key: Array, h: Float[Array, ""]) -> Matrices:
+    def _attention(self, sde: TransformerSDE, X: PathsLast, key: Array, h: Float[Array, ""]) -> PathsLast:
         m, _, paths = X.shape
         if m == 1:  # one token attends to itself
             return X
         g = standard_normals(key, 2 * m * m, paths, X.dtype).reshape(2, m, m, paths)
         Z, area = 0.5 * jnp.sqrt(h) * g[0], jnp.sqrt(h / 2) * g[1]
 
-        def flow(X: Matrices, S: Matrices) -> tuple[Matrices, None]:
+        def flow(X: PathsLast, S: PathsLast) -> tuple[PathsLast, None]:
             return _runge_kutta(sde, X, S, h / 2), None
 
         return jax.lax.scan(flow, X, jnp.stack([Z + area, Z - area]))[0]
@@ -139,12 +140,14 @@ class TransformerStrang(AbstractConeSolver):
         _check(sde, longest, where)
 
 
-def _runge_kutta(sde: TransformerSDE, X: Matrices, S: Matrices, h: Number) -> Matrices:
+def _runge_kutta(sde: TransformerSDE, X: PathsLast, S: PathsLast, h: Number) -> PathsLast:
     """Unit time of dX = g(X, S) + h f(X) by the classical fourth-order step, as a loop so that it compiles once."""
     nodes = jnp.asarray([0.0, 0.5, 0.5, 1.0], X.dtype)
     weights = jnp.asarray([1 / 6, 1 / 3, 1 / 3, 1 / 6], X.dtype)
 
-    def stage(carry: tuple[Matrices, Matrices], tableau: tuple[Array, Array]) -> tuple[tuple[Matrices, Matrices], None]:
+    def stage(
+        carry: tuple[PathsLast, PathsLast], tableau: tuple[Array, Array]
+    ) -> tuple[tuple[PathsLast, PathsLast], None]:
         slope, total = carry
         node, weight = tableau
         slope = sde.generator(X + node * slope, S, h)

@@ -7,7 +7,6 @@ fixed, or trained at the same rate, which changes the limit by O(1/n) only. With
 outputs, features and their covariances all move by order one at depth ~ width.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,9 +18,8 @@ from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.network.gradients import embed, hidden_vectors
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.weights import MLPNetwork
+from covsde.descent.losses import Loss
 from covsde.descent.trajectory import Trajectory
-
-Loss = Callable[[Array, Array], Array]
 
 
 class Trained(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results import estimate as _statistics
+from covsde.results import estimate
 from covsde.results.estimate import Estimate, over_survivors, quantiles_of_all
 from covsde.results.npz import as_json, load_npz, save_npz
 from covsde.results.quantity import Curve, Quantity
@@ -135,12 +135,12 @@ class UnshapedEnsemble:
     @property
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        return _statistics.failures(self.status)
+        return estimate.failures(self.status)
 
     @property
     def alive(self) -> NDArray[np.bool_]:
         """Whether each path is still valid at each saved time, shape (times, paths)."""
-        return _statistics.alive(self.status, self.stop_tau, self.tau)
+        return estimate.alive(self.status, self.stop_tau, self.tau)
 
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
@@ -163,11 +163,11 @@ class UnshapedEnsemble:
         Warns:
             FailedPathsWarning: If paths had stopped, so that the mean is conditional on survival.
         """
-        return over_survivors(self._samples(values), self.alive, self.tau, _statistics.mean, "mean")
+        return over_survivors(self._samples(values), self.alive, self.tau, estimate.mean, "mean")
 
     def variance(self, values: Any) -> Estimate:
         """Estimate a variance, otherwise as `mean`; the standard error is from the fourth central moment."""
-        return over_survivors(self._samples(values), self.alive, self.tau, _statistics.variance, "variance")
+        return over_survivors(self._samples(values), self.alive, self.tau, estimate.variance, "variance")
 
     def quantile(self, values: Any, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
         """Estimate quantiles over all paths that have a value, infinite ones included.

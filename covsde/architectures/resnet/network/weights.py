@@ -8,7 +8,6 @@ Source: arXiv 2309.16620 (pre-activation), 2310.02244 (post-activation), 2509.10
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,9 +19,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde.architectures.resnet.blocks import AbstractBlock, PostActivation, PreActivation, TwoMatrix
 from covsde.numerics.keys import generator
 from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.numerics.typing import Function
 
 Inputs = Float[Array, "*m d"] | Float[np.ndarray, "*m d"]
-Function = Callable[[Array], Array]
 Weights = tuple[Array, ...]
 
 
