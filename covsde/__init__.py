@@ -1,5 +1,6 @@
 """Infinite depth-and-width limits of neural networks, checked against finite networks."""
 
+from covsde._moved import announce as _announce
 from covsde.activations import AbstractActivation as AbstractActivation
 from covsde.activations import Identity as Identity
 from covsde.activations import LeakyReLU as LeakyReLU
@@ -22,6 +23,7 @@ from covsde.architectures.mlp.unshaped.ensemble import UnshapedEnsemble as Unsha
 from covsde.architectures.mlp.unshaped.simulate import first_order_chain as first_order_chain
 from covsde.architectures.mlp.unshaped.simulate import sample_unshaped_networks as sample_unshaped_networks
 from covsde.architectures.mlp.unshaped.simulate import simulate_unshaped as simulate_unshaped
+from covsde.architectures.mlp.unshaped.steps import LinearSplitting as LinearSplitting
 from covsde.architectures.resnet.architecture import ResNet as ResNet
 from covsde.architectures.resnet.blocks import PostActivation as PostActivation
 from covsde.architectures.resnet.blocks import PreActivation as PreActivation
@@ -82,3 +84,5 @@ from covsde.transfer.tables import Parameterisation as Parameterisation
 from covsde.transfer.tables import Scaling as Scaling
 
 __version__ = "0.1.0"
+
+_announce()
