@@ -9,7 +9,7 @@ from types import ModuleType
 PLACES = {
     "covsde.compare": "covsde itself holds compare",
     "covsde.kernels": "covsde itself holds kernels",
-    "covsde.limits": "covsde.extend holds drifts, clocks, equations and their bases, covsde itself deterministic attention",
+    "covsde.limits": "covsde.extend holds drifts, clocks and equations, covsde itself the deterministic attention",
     "covsde.networks": "covsde.transfer.network holds ScaledNetwork, covsde.architectures.FAMILY.network the networks",
     "covsde.parameterisations": "covsde.transfer.tables holds factors and table",
     "covsde.simulate": "covsde itself holds simulate and sample_networks",

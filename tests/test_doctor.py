@@ -1,6 +1,6 @@
 import jax
 
-from covsde import doctor
+from covsde.cli import doctor
 
 
 def test_report():

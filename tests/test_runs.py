@@ -11,11 +11,12 @@ import pytest
 
 import covsde as cs
 from covsde.numerics.keys import GENERATOR, recorded_generator, typed_key
-from covsde.run import chunks as _runs
+from covsde.run import chunks
+from covsde.run.metadata import identity
 
 
 def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **settings: Any) -> np.ndarray:
-    monkeypatch.setattr(_runs, "side_by_side", lambda: workers)
+    monkeypatch.setattr(chunks, "side_by_side", lambda: workers)
     defaults: dict[str, Any] = {
         "axes": {"x": 1},
         "key": jax.random.key(3),
@@ -26,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **set
         "checkpoint": None,
         "fingerprint": {},
     }
-    found = _runs.run_chunks(
+    found = chunks.run_chunks(
         lambda key, size: jax.random.normal(key, (2, size)),
         finish or (lambda x: {"x": np.asarray(x)}),
         **defaults | settings,
@@ -84,8 +85,8 @@ def test_hyperparameters_are_told_apart_to_the_last_digit_and_functions_by_their
         cs.ShapedSmooth(lambda x: x + x**3),
     ]
     different += [cs.ShapedSmooth(jax.jit(lambda x: x + x**2)), cs.ShapedSmooth(jax.jit(lambda x: x + x**3))]
-    assert len({_runs.identity(activation) for activation in different}) == len(different)
-    assert _runs.identity(cs.ShapedSmooth(shaped(2.0))) == _runs.identity(cs.ShapedSmooth(shaped(2.0)))
+    assert len({identity(activation) for activation in different}) == len(different)
+    assert identity(cs.ShapedSmooth(shaped(2.0))) == identity(cs.ShapedSmooth(shaped(2.0)))
 
 
 def test_seeds_keep_all_their_bits() -> None:

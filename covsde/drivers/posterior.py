@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.inputs.arguments import finite_number
-from covsde.inputs.data import check_target_columns
+from covsde.inputs.data import check_observations
 from covsde.results.estimate import Estimate
 from covsde.results.output_law import valid_covariances
 
@@ -73,7 +72,7 @@ def posterior(
     Source: Bayes' rule for the Gaussian mixture of `OutputLaw`; arXiv 2605.30860.
     """
     V = valid_covariances(ensemble, tau, "the posterior")
-    y, chosen, noise = _data(targets, observed, noise_variance, V.shape[1])
+    y, chosen, noise = check_observations(targets, observed, noise_variance, V.shape[1])
     k = int(np.argmin(np.abs(ensemble.tau - tau)))
     values = np.linalg.cholesky(V[:, chosen[:, None], chosen] + noise * np.eye(chosen.size))
     half = np.linalg.solve(values, np.broadcast_to(y, (V.shape[0], *y.shape)))
@@ -102,22 +101,6 @@ def posterior(
     everywhere = np.zeros(alive.size)
     everywhere[alive] = weights
     return Posterior(evidence, prediction, _weighted(weights, V), everywhere, size, int(np.sum(~alive)))
-
-
-def _data(
-    targets: Any, observed: Sequence[int] | None, noise_variance: Any, m: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    y = check_target_columns(targets, m)
-    chosen = np.arange(y.shape[0]) if observed is None else np.asarray(observed)
-    integers = chosen.ndim == 1 and np.issubdtype(chosen.dtype, np.integer)
-    if not integers or chosen.size != y.shape[0] or np.unique(chosen).size != chosen.size:
-        raise ValueError(f"observed must be P = {y.shape[0]} different indices, one per target, got {observed!r}.")
-    if chosen.min() < 0 or chosen.max() >= m:
-        raise ValueError(f"observed must be indices of the m = {m} inputs of the covariance, got {chosen.tolist()}.")
-    noise = finite_number("noise_variance", noise_variance)
-    if noise <= 0:
-        raise ValueError(f"noise_variance must be positive, got {noise}: take it small for interpolation.")
-    return y, chosen, noise
 
 
 def _weighted(weights: NDArray[np.float64], x: NDArray[np.float64]) -> Estimate:

@@ -1,9 +1,13 @@
 """Targets of training and regression, checked once for everything that takes them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
+
+from covsde.inputs.arguments import finite_number
 
 
 def check_targets(targets: Any, inputs: int) -> Float[np.ndarray, " m"]:
@@ -44,6 +48,23 @@ def check_target_columns(targets: Any, inputs: int) -> Float[np.ndarray, "P outp
     if array.ndim not in (1, 2) or array.size == 0 or array.shape[0] > inputs:
         raise ValueError(f"targets must hold {what}, got shape {array.shape}.")
     return array.reshape(array.shape[0], -1)
+
+
+def check_observations(
+    targets: Any, observed: Sequence[int] | None, noise_variance: Any, m: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+    """Targets (P, outputs), the indices (P,) of the inputs they belong to, and the variance of their noise."""
+    y = check_target_columns(targets, m)
+    chosen = np.arange(y.shape[0]) if observed is None else np.asarray(observed)
+    integers = chosen.ndim == 1 and np.issubdtype(chosen.dtype, np.integer)
+    if not integers or chosen.size != y.shape[0] or np.unique(chosen).size != chosen.size:
+        raise ValueError(f"observed must be P = {y.shape[0]} different indices, one per target, got {observed!r}.")
+    if chosen.min() < 0 or chosen.max() >= m:
+        raise ValueError(f"observed must be indices of the m = {m} inputs of the covariance, got {chosen.tolist()}.")
+    noise = finite_number("noise_variance", noise_variance)
+    if noise <= 0:
+        raise ValueError(f"noise_variance must be positive, got {noise}: take it small for interpolation.")
+    return y, chosen, noise
 
 
 def _finite(targets: Any, what: str) -> np.ndarray:

@@ -73,8 +73,8 @@ def _exact(value: Any, depth: int) -> Any:
     if callable(value):
         # What jax.jit returns has the name of what it was given, and the code inside.
         names = (type(value).__qualname__, getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
-        inside = getattr(value, "__wrapped__", None)
-        return names if inside is None else (*names, _exact(inside, depth - 1))
+        wrapped = getattr(value, "__wrapped__", None)
+        return names if wrapped is None else (*names, _exact(wrapped, depth - 1))
     return value if isinstance(value, str | bytes | int | float | complex | None) else type(value).__qualname__
 
 

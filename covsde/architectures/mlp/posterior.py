@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from covsde.architectures.mlp.architecture import MLP
 from covsde.covariance.drifts import drift_of
-from covsde.drivers.posterior import _data
 from covsde.inputs.arguments import instance_of
+from covsde.inputs.data import check_observations
 from covsde.inputs.gram import check_gram
 
 
@@ -66,7 +66,7 @@ def first_order_posterior(
     instance_of("mlp", mlp, MLP, "an MLP such as MLP(ShapedReLU(0, -1))")
     mlp.require_plain("the first-order posterior")
     V = check_gram(V0)
-    y, o, noise = _data(targets, observed, noise_variance, V.shape[0])
+    y, o, noise = check_observations(targets, observed, noise_variance, V.shape[0])
     b = _drift_matrix(mlp, V)
     A = np.linalg.inv(V[np.ix_(o, o)] + noise * np.eye(o.size))
     u, k = A @ y, y.shape[1]
