@@ -32,10 +32,14 @@ class KernelGrid(NamedTuple):
     Attributes:
         depth: the number of blocks, if depth is finite: then the number of steps is given.
         sampled: whether anything is random.
+        solver: what steps through layer time at infinite depth.
+        order: the power of 1/steps in its error.
     """
 
     depth: int | None
     sampled: bool
+    solver: str
+    order: int
 
 
 class Trajectory(NamedTuple):

@@ -107,7 +107,8 @@ def train(
         paths: number of independent paths; for a deterministic limit, of particles or hidden units.
         key: int seed or JAX key; the result depends on it and on `chunk`.
         loss: "squared" (½ Σ (f - y)²), "logistic" (y = ±1), or a JAX function of outputs (P,) and targets (P,).
-        steps: steps over unit layer time; the weak error is of first order in 1/steps. Default: 100 per unit of T.
+        steps: steps over unit layer time; the weak error is of first order in 1/steps, for a ResNet of second. Default:
+            100 per unit of T, for a ResNet 32.
         save_at: layer times at which Phi, G and A are kept, rounded to steps, with 0 and 1; default: fifths.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
@@ -146,7 +147,10 @@ def train(
         default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     settings = run_metadata("limit", architecture, gram, key, label="limit", steps=steps, paths=paths)
-    settings |= {"solver": "LayerStep", "order": 1}
+    if shared is None:
+        settings |= {"solver": "LayerStep", "order": 1}
+    elif shared.depth is None:  # blocks of a finite depth are no steps of a solver
+        settings |= {"solver": shared.solver, "order": shared.order}
     settings |= _described(y, updates, substeps, rate, function, kind, chunk, tau, options)
     start = time.perf_counter()
     with jax.enable_x64(kind == np.float64):
@@ -336,7 +340,7 @@ def collect(
     checkpoint: str | Path | None,
     metadata: dict[str, Any],
 ) -> TrainedKernels:
-    """Mean over independent systems of particles, with standard errors from their spread.
+    """Mean over independent systems of particles, with standard errors from their spread, and what each adds to it.
 
     Args:
         run: one system, from its key and the number of its particles.
@@ -365,22 +369,25 @@ def collect(
         checkpoint=checkpoint,
         fingerprint=metadata,
     )
-    means, errors = {}, {}
+    means, errors, replicates = {}, {}, {}
     with np.errstate(invalid="ignore", over="ignore"):
         for name in KernelTrajectory._fields:
             values = stacked[name].astype(np.float64)
             means[name] = values.mean(axis=0)
             spread = values.std(axis=0, ddof=1) / np.sqrt(systems) if systems > 1 else np.full(values.shape[1:], np.nan)
             errors[name] = spread if sampled else np.zeros(values.shape[1:])
+            if sampled and systems > 1:
+                replicates[name] = (systems * means[name] - values) / (systems - 1)
         good = np.all(np.abs(stacked["outputs"]) <= ceiling, axis=2)
     valid = np.logical_and.accumulate(good.all(axis=0))
     P = targets.size
     gone = np.repeat(~valid, P)
-    for part in (means, errors):
-        part["outputs"][~valid] = np.nan
-        part["ntk"][~valid] = np.nan
-        for name in ("H", "Phi", "G", "A"):
-            part[name][:, gone[:, None] | gone[None, :]] = np.nan
+    for part in (means, errors, replicates):
+        if part:
+            part["outputs"][..., ~valid, :] = np.nan
+            part["ntk"][..., ~valid, :, :] = np.nan
+            for name in ("H", "Phi", "G", "A"):
+                part[name][..., gone[:, None] | gone[None, :]] = np.nan
     finite = all(np.all(np.isfinite(x)) for x in means.values())
     status = PathStatus.FINE if finite else (PathStatus.NOT_FINITE if valid[-1] else PathStatus.EXPLODED)
     if not finite:
@@ -391,14 +398,21 @@ def collect(
             FailedPathsWarning,
             stacklevel=3,
         )
-    losses = np.asarray(jax.vmap(lambda f: loss(f, jnp.asarray(targets)))(jnp.asarray(means["outputs"])))
+
+    def losses(outputs: NDArray[Any]) -> NDArray[Any]:
+        flat = jnp.asarray(outputs.reshape(-1, P))
+        return np.asarray(jax.vmap(lambda f: loss(f, jnp.asarray(targets)))(flat)).reshape(outputs.shape[:-1])
+
+    if replicates:
+        replicates["losses"] = losses(replicates["outputs"])
     metadata = metadata | {"systems": systems, "seconds": time.perf_counter() - start}
     return TrainedKernels(
         tau=np.asarray(tau),
         targets=targets,
-        losses=losses,
+        losses=losses(means["outputs"]),
         standard_error=errors,
         status=status,
         metadata=metadata,
+        replicates=replicates,
         **means,
     )

@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covsde.descent.trajectory import KernelTrajectory
-from covsde.results.estimate import failures
+from covsde.results.estimate import Estimate, failures
 from covsde.results.npz import as_json, load_npz, save_npz
 from covsde.results.quantity import Curve, Quantity
 from covsde.results.record import PathRecord
@@ -67,6 +68,8 @@ class TrainedKernels:
             spread over independent systems of particles, NaN if there is one system, 0 where nothing is sampled.
         status: a `PathStatus`.
         metadata: how it was computed.
+        replicates: for outputs, losses, H, Phi, G, A and ntk, the result without each of the systems in turn, (systems,
+            ...), from which `mean` takes standard errors; none if there is one system, or nothing is sampled.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("tau", "targets", "outputs", "losses", "H", "Phi", "G", "A", "ntk")
@@ -83,6 +86,7 @@ class TrainedKernels:
     standard_error: dict[str, NDArray[Any]]
     status: PathStatus
     metadata: dict[str, Any]
+    replicates: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", as_json(self.metadata))
@@ -116,10 +120,10 @@ class TrainedKernels:
         return over_updates(self.targets.size)
 
     def over_updates(self, datum: int | None) -> Curve:
-        """The output of one input, with its Monte Carlo error, or the loss, over the updates."""
+        """The output of one input or the loss, with its Monte Carlo error, over the updates."""
         x = np.arange(self.updates + 1.0)
         if datum is None:
-            return Curve(x, self.losses[:, None], np.zeros(x.size))
+            return Curve(x, self.losses[:, None], self.mean(lambda r: r.losses).standard_error)
         return Curve(x, self.outputs[:, datum, None], self.standard_error["outputs"][:, datum])
 
     @property
@@ -148,11 +152,40 @@ class TrainedKernels:
         signal = np.einsum("a,tab,b->t", self.targets, H, self.targets)
         return np.asarray(signal / np.sum(self.targets**2) / np.trace(H, axis1=1, axis2=2))
 
+    def mean(self, f: Callable[["TrainedKernels"], Any]) -> Estimate:
+        """Value of a statistic of the whole result, with its Monte Carlo error: what `richardson` extrapolates.
+
+        The error is the jackknife's, from the results without one of the systems of particles, so that whatever is
+        correlated in what `f` combines is so in the error. With few systems it is itself uncertain, by a factor
+        1 ± 1/√(2 systems - 2).
+
+        Args:
+            f: statistic, such as `lambda r: r.outputs[-1]` or `lambda r: r.movement()`; maps a result to a real number
+                or array.
+
+        Returns:
+            f(self) and its standard error, of the shape of f(self): 0 where nothing is sampled, NaN where the spread is
+            not known, because there is one system or the result was made by hand.
+
+        Raises:
+            TypeError: if `f` returns no real array.
+        """
+        value = _real(f(self))
+        if self.replicates:
+            rest = (dict(zip(self.replicates, one, strict=True)) for one in zip(*self.replicates.values(), strict=True))
+            parts = [_real(f(dataclasses.replace(self, replicates={}, **arrays))) for arrays in rest]
+            spread = np.std(parts, axis=0) * np.sqrt(len(parts) - 1)
+        else:
+            known = [np.all((e == 0) | np.isnan(getattr(self, name))) for name, e in self.standard_error.items()]
+            spread = np.full(value.shape, 0.0 if known and all(known) else np.nan)
+        return Estimate(value, np.where(np.isnan(value), np.nan, spread))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a `.npz` file."""
         arrays = {name: getattr(self, name) for name in self.arrays}
-        errors = {f"error_{name}": value for name, value in self.standard_error.items()}
-        save_npz(path, arrays | errors | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
+        arrays |= {f"error_{name}": value for name, value in self.standard_error.items()}
+        arrays |= {f"without_{name}": value for name, value in self.replicates.items()}
+        save_npz(path, arrays | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TrainedKernels":
@@ -170,10 +203,29 @@ class TrainedKernels:
         """
         errors = [f"error_{name}" for name in KernelTrajectory._fields]
         names = [*cls.arrays, *errors, "status"]
-        arrays, metadata = load_npz(path, names, _FORMAT, "TrainedKernels.save", "a trained kernel limit")
+        parts = [*KernelTrajectory._fields, "losses"]
+        arrays, metadata = load_npz(
+            path,
+            names,
+            _FORMAT,
+            "TrainedKernels.save",
+            "a trained kernel limit",
+            optional=[f"without_{name}" for name in parts],
+        )
         status = PathStatus(int(arrays.pop("status")))
         standard_error = {name: arrays.pop(f"error_{name}") for name in KernelTrajectory._fields}
-        return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata)
+        replicates = {name: arrays.pop(f"without_{name}") for name in parts if f"without_{name}" in arrays}
+        return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata, replicates=replicates)
+
+
+def _real(value: Any) -> NDArray[np.float64]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            "the statistic must return a real number or array, as in lambda r: r.outputs[-1]; it gave dtype "
+            f"{array.dtype}."
+        )
+    return array.astype(np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

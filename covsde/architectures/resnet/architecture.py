@@ -15,7 +15,7 @@ from covsde.architectures.base import AbstractTrainable
 from covsde.architectures.resnet.blocks import AbstractBlock, TwoMatrix, block_of
 from covsde.architectures.resnet.kernels import KernelODE
 from covsde.architectures.resnet.network.weights import ResNetNetwork, sample_grams_law, sample_grams_weights
-from covsde.architectures.resnet.training import ResNetTraining, is_linear, train_block, train_drawn
+from covsde.architectures.resnet.training import ResNetTraining, infinite_depth, is_linear, train_block, train_drawn
 from covsde.descent.losses import Loss
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory, recorded
 from covsde.inputs.arguments import finite_number, positive_int
@@ -191,7 +191,8 @@ class ResNet(AbstractTrainable):
 
     def training_grid(self, labels: int, options: Mapping[str, Any]) -> KernelGrid:
         """Particles share one set of kernels; a linear network needs none."""
-        return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation))
+        solver, order = infinite_depth(self.block)
+        return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation), solver, order)
 
     def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
         """32: at infinite depth the solver doubles it and extrapolates."""
