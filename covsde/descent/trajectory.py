@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -58,9 +57,3 @@ class Trajectory(NamedTuple):
     G: Float[Array, "times paths labels labels"]
     A: Float[Array, "times paths labels labels"]
     ntk: Float[Array, "steps paths P P"]
-
-
-def recorded(P: int, updates: int, substeps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and gradient steps, that are kept when every `substeps`-th step is."""
-    steps = np.arange(updates + 1) * substeps
-    return (steps[:, None] * P + np.arange(P)[None]).ravel(), steps
