@@ -2,6 +2,7 @@
 
 import abc
 import math
+from typing import NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -10,8 +11,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.limit import AbstractLimit
+from covsde.covariance.velocities import VelocityLimit
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
+from covsde.numerics.typing import Number
 
 # Above this a default is more likely a slip than a wish.
 _MOST_STEPS = 100_000
@@ -114,6 +117,42 @@ class AbstractTrainable(AbstractArchitecture):
     @abc.abstractmethod
     def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """Finite networks."""
+
+
+class AbstractWithVelocities(AbstractWithGradients, AbstractTrainable):
+    """An architecture of which it is known how fast features learn when training starts."""
+
+    @abc.abstractmethod
+    def velocity_limit(self, learning_rate: Number) -> VelocityLimit:
+        """The equations of features, gradients and velocities.
+
+        Raises:
+            TypeError: for an activation that has no such limit.
+        """
+
+    @abc.abstractmethod
+    def sample_velocities(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> tuple[Array, ...]:
+        """Outputs f (draws, m), Φ, G (layers, draws, m, m), R (layers, draws, m), Y, S of real networks."""
+
+
+class InitialKernels(NamedTuple):
+    """What `AbstractWithKernels` gives: see `Kernels`, of which these are the fields."""
+
+    tau: Array
+    H: Array
+    G: Array
+    ntk: Array
+    stop_tau: Array
+
+
+class AbstractWithKernels(AbstractArchitecture):
+    """An architecture whose kernels at initialization, forward, backward and tangent, are deterministic."""
+
+    @abc.abstractmethod
+    def initial_kernels(
+        self, V0: Float[Array, "m m"], depth: int | None, tau: Float[Array, " times"], tolerance: float
+    ) -> InitialKernels:
+        """Kernels at the layer times tau of infinite depth, or at all layers of a finite one."""
 
 
 def default_step_count(per_layer_time: float) -> int:

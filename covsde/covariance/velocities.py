@@ -1,10 +1,13 @@
 """What solvers need to know of velocities at initialization, run up a stored forward and backward pass."""
 
 import abc
+from typing import NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from covsde.covariance.backward import AbstractBackward
+from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.numerics.typing import PathsFirst
 
 Vectors = Float[Array, "paths m"]
@@ -25,3 +28,17 @@ class AbstractVelocities(eqx.Module):
     @abc.abstractmethod
     def lost(self, rank: Scalars) -> Scalars:
         """The number of directions in which a layer puts nothing new, given the rank of Φ."""
+
+
+class VelocityLimit(NamedTuple):
+    """The three passes of velocities at initialization: up for features, down for gradients, up for velocities.
+
+    Attributes:
+        forward: the equation of Φ.
+        backward: the equations of gradients along its paths.
+        velocities: the equations of velocities along both.
+    """
+
+    forward: NeuralCovarianceSDE
+    backward: AbstractBackward
+    velocities: AbstractVelocities

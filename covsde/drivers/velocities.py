@@ -1,6 +1,6 @@
 """Velocities at initialization, in the limit and in finite networks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
-from numpy.typing import NDArray
 
-from covsde.architectures.mlp.architecture import MLP
-from covsde.architectures.mlp.network.velocities import sample_velocities_weights
-from covsde.architectures.mlp.velocities import velocities_of
-from covsde.descent.losses import Loss, checked_loss
-from covsde.inputs.arguments import finite_number, instance_of, positive_int, resolve_dtype
-from covsde.inputs.data import check_targets
-from covsde.inputs.gram import check_gram
+from covsde.architectures.base import AbstractWithVelocities
+from covsde.descent.losses import Loss
+from covsde.descent.task import Sizes, Task, settings_from
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
 from covsde.results.status import PathStatus
 from covsde.results.velocities import Velocities
@@ -48,15 +45,17 @@ def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> Arr
     return {"Phi": Phi, "G": G, "R": R, "Y": Y, "S": S, "outputs": f, "status": status}
 
 
-def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    instance_of("architecture", architecture, MLP, "an MLP such as MLP(Identity(), depth_to_width=0.5)")
-    gram = check_gram(V0)
-    return gram, check_targets(targets, gram.shape[0])
+def _task(architecture: Any, V0: Any, targets: Any, loss: Any, learning_rate: Any, scale: Any = None) -> Task:
+    example = "an architecture with velocities such as MLP(Identity(), depth_to_width=0.5)"
+    instance_of("architecture", architecture, AbstractWithVelocities, example)
+    settings = settings_from(architecture.training_settings, {"output_scale": scale})
+    steps = {"updates": 0, "substeps": 1}
+    return Task.of(Data(V0, targets), loss=loss, learning_rate=learning_rate, settings=settings, **steps)
 
 
 @question
 def simulate_velocities(
-    architecture: MLP,
+    architecture: AbstractWithVelocities,
     V0: Any,
     *,
     targets: Any,
@@ -98,34 +97,29 @@ def simulate_velocities(
     Source: velocity equations of Li, Noci, Hanin, feature learning in the proportional limit (M. Li's lecture notes
     STAT 946, Waterloo, 2025); see `covsde.architectures.mlp.velocities`.
     """
-    V0, y = _problem(architecture, V0, targets)
-    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
-    rate, function = finite_number("learning_rate", learning_rate), checked_loss(loss, y.size)
-    equations = velocities_of(architecture.activation)
-    sde, backward = architecture.limit(), architecture.backward()
+    task = _task(architecture, V0, targets, loss, learning_rate)
+    V0, m, paths, kind = np.asarray(task.data.V0), task.inputs, positive_int("paths", paths), resolve_dtype(dtype)
+    limit = architecture.velocity_limit(task.learning_rate)
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
     tau = grid[::every]
     most = fitting(8 * m * m * grid.size, LIMIT // 2, least=64, most=2048)
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
     settings = run_metadata("limit", architecture, V0, key, label="limit", steps=len(grid) - 1, paths=paths)
-    settings |= _described(y, rate, function, kind, chunk, tau)
+    settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):
-        sde, backward = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, backward))
-        equation = equations(jnp.asarray(rate, kind))
-        initial, aims, times = jnp.asarray(V0, kind), jnp.asarray(y, kind), jnp.asarray(grid, kind)
+        limit = jax.tree.map(lambda x: jnp.asarray(x, kind), limit)
+        arrays, times = task.arrays(kind), jnp.asarray(grid, kind)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-        return solve_velocities(
-            sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=size, every=every
-        )
+        return solve_velocities(limit, arrays.V0, arrays.error_signal, chunk_key, times, paths=size, every=every)
 
     def finish(pending: Any) -> Arrays:
         entries, clock, f, *others = pending
-        forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+        forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(limit.forward.ceiling))
         return _chunk(forward["status"], f, to_matrices(forward["entries"], m), *others)
 
-    chunks = Chunks(dispatch, finish, _AXES, typed, paths, chunk, "limit")
+    chunks = Chunks(dispatch, finish, _AXES, typed_key(key), paths, chunk, "limit")
     return Plan(chunks, settings, kind, partial(_velocities, tau), _bytes(tau, m, kind), progress, checkpoint)
 
 
@@ -139,7 +133,7 @@ def _bytes(tau: np.ndarray, m: int, kind: np.dtype) -> int:
 
 @question
 def sample_network_velocities(
-    architecture: MLP,
+    architecture: AbstractWithVelocities,
     V0: Any,
     *,
     targets: Any,
@@ -183,46 +177,33 @@ def sample_network_velocities(
 
     Source: the definitions of `Velocities`, by automatic differentiation.
     """
-    V0, y = _problem(architecture, V0, targets)
-    width, draws = positive_int("width", width), positive_int("draws", draws)
-    kind, typed, function = resolve_dtype(dtype), typed_key(key), checked_loss(loss, y.size)
-    rate, scale = finite_number("learning_rate", learning_rate), finite_number("output_scale", output_scale)
+    task = _task(architecture, V0, targets, loss, learning_rate, output_scale)
+    width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    if width < V0.shape[0]:
-        raise ValueError(
-            f"width={width} is smaller than the number of inputs m={V0.shape[0]}: use width >= m, so that inputs as "
-            "wide as the layers can have this Gram matrix."
-        )
-    architecture.require_plain("velocities at initialization")
     layers, tau = saved_layers(save_at, depth, 10)
     chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
-    # Weights, slopes and directions of a network, and its vectors.
-    floats = 4 * (depth + 2) * width * width + 12 * (depth + 1) * y.size * width
-    batch = max(1, min(chunk, 2**27 // (floats * kind.itemsize)))
+    V0 = np.asarray(task.data.V0)
     settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
-    settings |= {"depth": depth, "paths": draws, "output_scale": scale}
-    settings |= _described(y, rate, function, kind, chunk, tau)
+    settings |= {"depth": depth, "paths": draws, "output_scale": task.settings.output_scale}
+    settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):
-        arrays = jnp.asarray(V0, kind), jnp.asarray(y, kind)
-        rates = {"learning_rate": jnp.asarray(rate, kind), "output_scale": jnp.asarray(scale, kind)}
+        arrays = task.arrays(kind)
+    sampler = eqx.filter_jit(architecture.sample_velocities)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
-        shape = {"width": width, "depth": depth, "draws": size, "layers": layers, "batch": batch}
-        return _sampler(architecture.activation, *arrays, chunk_key, loss=function, **rates, **shape)
+        return sampler(arrays, Sizes(depth, layers, size, width), chunk_key)
 
     def finish(sampled: Any) -> Arrays:
         return _chunk(np.full(chunk, PathStatus.FINE), *sampled)
 
-    chunks = Chunks(dispatch, finish, _AXES, typed, draws, chunk, f"width {width}")
-    return Plan(chunks, settings, kind, partial(_velocities, tau), _bytes(tau, y.size, kind), progress, checkpoint)
+    chunks = Chunks(dispatch, finish, _AXES, typed_key(key), draws, chunk, f"width {width}")
+    return Plan(chunks, settings, kind, partial(_velocities, tau), _bytes(tau, len(V0), kind), progress, checkpoint)
 
 
-# Learning rate and scale are arrays, so that sweeping them compiles once.
-_sampler: Callable[..., tuple[Array, ...]] = eqx.filter_jit(sample_velocities_weights)
-
-
-def _described(y: np.ndarray, rate: float, loss: Loss, kind: np.dtype, chunk: int, tau: NDArray[Any]) -> dict[str, Any]:
-    described = {"targets": y.tolist(), "learning_rate": rate, "loss": getattr(loss, "__name__", repr(loss))}
-    # Two lambdas have one name: a checkpoint tells them apart by their code.
-    described |= {"loss_identity": identity(loss), "dtype": kind.name}
-    return described | {"chunk": chunk, "save_at": tau.tolist()}
+def _described(task: Task) -> dict[str, Any]:
+    return {
+        "targets": np.asarray(task.data.targets).tolist(),
+        "learning_rate": task.learning_rate,
+        "loss": getattr(task.loss, "__name__", repr(task.loss)),
+        "loss_identity": identity(task.loss),
+    }

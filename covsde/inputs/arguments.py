@@ -59,3 +59,8 @@ def resolve_dtype(dtype: Any) -> np.dtype:
     if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be float32 or float64, got {resolved}.")
     return resolved
+
+
+def is_traced(values: Any) -> bool:
+    """Whether values are being traced by a JAX transformation, so that they cannot be checked as numbers."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from covsde.covariance.backward import AbstractBackward
-from covsde.covariance.sde import NeuralCovarianceSDE
-from covsde.covariance.velocities import AbstractVelocities, Vectors
+from covsde.covariance.velocities import AbstractVelocities, Vectors, VelocityLimit
 from covsde.numerics.linalg import semidefinite_cholesky
 from covsde.numerics.typing import PathsFirst
 from covsde.solvers.backward import _inverse_root, _normals, _to_dense, solve_gradients
@@ -46,15 +44,12 @@ def _carried(
 
 @eqx.filter_jit
 def solve_velocities(
-    sde: NeuralCovarianceSDE,
-    backward: AbstractBackward,
-    equation: AbstractVelocities,
+    limit: VelocityLimit,
     V0: Float[Array, "m m"],
-    targets: Float[Array, " m"],
+    error_signal: Callable[[Array], Array],
     key: Array,
     grid: Float[Array, " steps_plus_one"],
     *,
-    loss: Callable[[Array, Array], Array],
     paths: int,
     every: int,
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
@@ -63,14 +58,11 @@ def solve_velocities(
     Up a step: half of what is known at its lower end, the new directions, half of what is known at its upper end.
 
     Args:
-        sde: the forward equation, with arrays of V0's dtype as leaves.
-        backward: the backward equations of a linear activation, likewise.
-        equation: the velocity equations, likewise.
+        limit: the equations, with arrays of V0's dtype as leaves.
         V0: initial covariance (m, m), possibly singular; its dtype is that of the computation.
-        targets: y (m,).
+        error_signal: Δ = -∂loss/∂f (m,), of outputs f (m,).
         key: JAX key of this chunk.
         grid: increasing layer times from 0 to 1.
-        loss: maps outputs (m,) and targets (m,) to a number.
         paths: number of paths in the chunk.
         every: saves happen at grid[::every].
 
@@ -78,11 +70,11 @@ def solve_velocities(
         Phi as lower-triangle entries (times, entries, paths) and the clock (paths,); outputs f (paths, m); G
         (times, paths, m, m), R (times, paths, m), Y and S (times, paths, m, m).
     """
-    m, dtype = V0.shape[0], V0.dtype
+    (sde, backward, equation), m, dtype = limit, V0.shape[0], V0.dtype
     layout = layout_for(m)
     pass_key, velocity_key = jax.random.split(key)
     entries, clock, Gs, _, f, _ = solve_gradients(sde, backward, V0, pass_key, grid, paths=paths, every=1)
-    forces = jax.vmap(lambda outputs: -jax.grad(loss)(outputs, targets))(f)
+    forces = jax.vmap(error_signal)(f)
     Phi = jax.vmap(lambda e: _to_dense(layout, e, symmetric=True))(entries)
     roots = _inverse_root(Phi.reshape(-1, m, m)).reshape(Phi.shape)
     G = Gs[:, :, 0, 0]  # of a linear network, the same for every input

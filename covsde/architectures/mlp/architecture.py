@@ -11,24 +11,28 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.architectures.base import AbstractTrainable, AbstractWithGradients, default_step_count
+from covsde.architectures.base import AbstractWithVelocities, default_step_count
 from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.gradients import sample_gradients_weights
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.training import train_weights
+from covsde.architectures.mlp.network.velocities import sample_velocities_weights
 from covsde.architectures.mlp.network.weights import MLPNetwork, sample_grams_law, sample_grams_weights
 from covsde.architectures.mlp.training import MLPTraining, check_limit, check_networks
+from covsde.architectures.mlp.velocities import velocities_of
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.clock import AbstractClock, TabulatedClock, UniformClock
 from covsde.covariance.drifts import AbstractDrift, Affine, drift_of
 from covsde.covariance.sde import NeuralCovarianceSDE
+from covsde.covariance.velocities import VelocityLimit
 from covsde.descent.householder import train_revealed
 from covsde.descent.passes import solve_pass, sweep
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.numerics.keys import generator, typed_key
+from covsde.numerics.typing import Number
 from covsde.run.memory import LIMIT, TRAINING, fitting
 from covsde.solvers import Strang
 
@@ -56,7 +60,7 @@ def _width_profile(profile: Any) -> WidthProfile | None:
     return values
 
 
-class MLP(AbstractWithGradients, AbstractTrainable):
+class MLP(AbstractWithVelocities):
     """A fully connected network with depth proportional to width.
 
     Args:
@@ -270,6 +274,21 @@ class MLP(AbstractWithGradients, AbstractTrainable):
         return sample_gradients_weights(
             self.activation, V0, key, width=width, depth=depth, draws=draws, layers=layers, batch=batch
         )
+
+    def velocity_limit(self, learning_rate: Number) -> VelocityLimit:
+        """Of linear networks."""
+        velocities = velocities_of(self.activation)
+        return VelocityLimit(self.limit(), self.backward(), velocities(learning_rate))
+
+    def sample_velocities(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> tuple[Array, ...]:
+        """From real weights, by JAX's forward-mode differentiation."""
+        self.require_plain("velocities at initialization")
+        if sizes.width < task.inputs:
+            raise ValueError(
+                f"width={sizes.width} is smaller than the number of inputs m={task.inputs}: use width >= m, so that "
+                "inputs as wide as the layers can have this Gram matrix."
+            )
+        return sample_velocities_weights(self.activation, task, sizes, key, task.settings.ends(task.dtype).scale)
 
     def training_grid(self, task: Task) -> None:
         """None: every path is trained on its own."""

@@ -23,11 +23,10 @@ Waterloo, 2025); written here for the regression K and the residual C, which is 
 import functools
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity
 from covsde.covariance.velocities import AbstractVelocities, Scalars, Vectors
-from covsde.numerics.typing import PathsFirst
+from covsde.numerics.typing import Number, PathsFirst
 
 
 class LinearVelocities(AbstractVelocities):
@@ -37,7 +36,7 @@ class LinearVelocities(AbstractVelocities):
         learning_rate: η₀; networks of width n use η₀/n.
     """
 
-    learning_rate: Float[Array, ""]
+    learning_rate: Number
 
     def push(self, forces: Vectors, Phi: PathsFirst, G: Scalars) -> Vectors:
         """dR/dt = η₀ G Σ_μ Φ(·, μ) Δ_μ."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,22 +12,23 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import SMOOTH
-from covsde.architectures.base import AbstractTrainable
+from covsde.architectures.base import AbstractTrainable, AbstractWithKernels, InitialKernels
 from covsde.architectures.resnet.blocks import AbstractBlock, TwoMatrix, block_of
+from covsde.architectures.resnet.kernel_solver import finite_depth, infinite_depth
 from covsde.architectures.resnet.kernels import KernelODE
 from covsde.architectures.resnet.network.weights import ResNetNetwork, sample_grams_law, sample_grams_weights
 from covsde.architectures.resnet.training import (
     ResNetTraining,
     check_limit,
     check_networks,
-    infinite_depth,
     is_linear,
+    step_of_infinite_depth,
     train_block,
     train_drawn,
 )
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
-from covsde.inputs.arguments import finite_number, positive_int
+from covsde.inputs.arguments import finite_number, is_traced, positive_int
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
 from covsde.numerics.keys import generator, typed_key
 from covsde.run.memory import LIMIT, TRAINING, fitting
@@ -56,7 +58,7 @@ def _function(activation: Any) -> Callable[[Array], Array]:
     return found
 
 
-class ResNet(AbstractTrainable):
+class ResNet(AbstractTrainable, AbstractWithKernels):
     """A residual network whose branches are scaled so that depth has a limit of its own, at any rate of the width.
 
     Args:
@@ -200,9 +202,22 @@ class ResNet(AbstractTrainable):
         per_draw = (4 * m * self._widest(width) + (depth + 1) * m * m) * itemsize
         return fitting(per_draw, LIMIT, least=16, most=1024)
 
+    def initial_kernels(
+        self, V0: Float[Array, "m m"], depth: int | None, tau: Float[Array, " times"], tolerance: float
+    ) -> InitialKernels:
+        """At infinite depth by Diffrax, at finite depth by the exact recursion over blocks."""
+        if depth is None:
+            # Differentiable in reverse mode where something is differentiated, cheaper where nothing is.
+            traced = is_traced((self, V0))
+            adjoint = diffrax.RecursiveCheckpointAdjoint() if traced else diffrax.ForwardMode()
+            return infinite_depth(self.limit(), V0, tau, tolerance, adjoint)
+        # The width only enters through a ratio.
+        wide = 10**6
+        return finite_depth(self.equation(self.block.strength(wide, depth)), V0, depth)
+
     def training_grid(self, task: Task) -> KernelGrid:
         """Particles share one set of kernels; a linear network needs none."""
-        solver, order = infinite_depth(self.block)
+        solver, order = step_of_infinite_depth(self.block)
         return KernelGrid(task.settings.depth, not is_linear(self.activation), solver, order)
 
     def training_steps(self, task: Task) -> int:

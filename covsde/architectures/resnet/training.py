@@ -118,7 +118,7 @@ def _trajectory(marched: March, square: Float[Array, ""], P: int) -> KernelTraje
     return KernelTrajectory(marched.outputs.reshape(-1, P), *marched[1:5], square * marched.ntk)
 
 
-def infinite_depth(block: AbstractBlock) -> tuple[str, int]:
+def step_of_infinite_depth(block: AbstractBlock) -> tuple[str, int]:
     """What `train_block` steps through layer time with at infinite depth, and the order of its error in 1/steps."""
     return ("Heun" if isinstance(block, TwoMatrix) else "LayerStep, extrapolated", 2)
 
@@ -129,7 +129,7 @@ def train_block(
 ) -> KernelTrajectory:
     """The limit of training for a block, every gradient step recorded; new blocks register here.
 
-    At infinite depth its error is to be of the order in 1/`steps` that `infinite_depth` says: `richardson` needs it.
+    At infinite depth its error is to be of the order in 1/`steps` that `step_of_infinite_depth` says, for `richardson`.
     """
     raise TypeError(_no_limit(block))
 
