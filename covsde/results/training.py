@@ -11,7 +11,7 @@ from covsde.descent.trajectory import KernelTrajectory
 from covsde.results.estimate import failures
 from covsde.results.npz import as_json, load_npz, save_npz
 from covsde.results.quantity import Curve, Quantity
-from covsde.results.record import PathRecord
+from covsde.results.record import Record
 from covsde.results.status import PathStatus
 
 _FORMAT = 1
@@ -177,7 +177,7 @@ class TrainedKernels:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Training(PathRecord):
+class Training(Record):
     """Training of an infinite limit or of finite networks: outputs over updates, order parameters over layer time.
 
     A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
