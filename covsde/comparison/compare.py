@@ -1,16 +1,17 @@
 """Holding results against a reference: z-scores of statistics, distances between laws, one figure."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from covsde.comparison.covariances import Comparison, Statistic, measures_of, selected
 from covsde.comparison.curves import REDUCTIONS, Measure, distances_of, rows_of
-from covsde.comparison.table import CurveComparison
+from covsde.comparison.laws import Distance
+from covsde.comparison.table import CurveComparison, Row
 from covsde.results.ensemble import Ensemble
-from covsde.results.quantity import name_of
+from covsde.results.quantity import Quantity, name_of
 from covsde.results.status import FailedPathsWarning
 
 
@@ -54,18 +55,22 @@ def compare(
     for network in networks:
         _check_kind(limit, network)
         _check_same_problem(limit, network)
-    of_matrices = isinstance(limit, Ensemble)
-    if of_matrices:
+    if isinstance(limit, Ensemble):
         default, laws, footer = selected(limit)
         chosen = default if statistics is None else dict(statistics)
         measures = measures_of(chosen)
-    elif statistics is not None:
+        return Comparison(*_table(measures, laws, limit, networks), limit, networks, footer, chosen)
+    if statistics is not None:
         raise ValueError("statistics are for ensembles of Gram matrices: leave it out, and use .mean of the results.")
-    else:
-        laws, footer, reductions = limit.quantities(), "", REDUCTIONS[:1] if limit.deterministic else REDUCTIONS
-        measures = [Measure(f"{reduction} {q.name}", reduction, q) for q in laws for reduction in reductions]
-        laws = [] if limit.deterministic else laws
-    found = (tuple(rows_of(measures, limit, networks)), tuple(distances_of(laws, limit, networks)), limit, networks)
+    measures, laws = _of_quantities(limit)
+    return CurveComparison(*_table(measures, laws, limit, networks), limit, networks, footer="")
+
+
+def _table(
+    measures: Sequence[Measure], laws: Sequence[Quantity], limit: Any, networks: Sequence[Any]
+) -> tuple[tuple[Row, ...], tuple[Distance, ...]]:
+    """Rows and distances, with a warning for each result in which paths failed."""
+    rows, distances = rows_of(measures, limit, networks), distances_of(laws, limit, networks)
     for e in (limit, *networks):
         failed = e.failures["total"]
         if failed:
@@ -74,9 +79,17 @@ def compare(
                 "medians and KS distances count those that exploded where a quantity can be infinite, such as a "
                 "variance or a loss.",
                 FailedPathsWarning,
-                stacklevel=2,
+                stacklevel=3,  # whoever called compare
             )
-    return Comparison(*found, footer, chosen) if of_matrices else CurveComparison(*found, footer)
+    return tuple(rows), tuple(distances)
+
+
+def _of_quantities(limit: Any) -> tuple[list[Measure], list[Quantity]]:
+    """All statistics and laws of the quantities of a reference; of a deterministic one the means only."""
+    quantities = limit.quantities()
+    reductions = REDUCTIONS[:1] if limit.deterministic else REDUCTIONS
+    measures = [Measure(f"{reduction} {q.name}", reduction, q) for q in quantities for reduction in reductions]
+    return measures, [] if limit.deterministic else quantities
 
 
 def _check_kind(limit: Any, network: Any) -> None:

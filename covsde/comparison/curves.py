@@ -71,7 +71,7 @@ def rows_of(measures: Sequence[Measure], limit: Any, networks: Sequence[Any]) ->
                     reference_failures=int(np.sum(~ours.valid)),
                     network_failures=int(np.sum(~theirs.valid)),
                     axis=quantity.along.symbol,
-                    at=ours.at,
+                    at=quantity.along.point(ours.at),
                 )
             )
     return rows

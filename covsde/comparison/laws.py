@@ -98,5 +98,5 @@ def distance_of_laws(
         reference_left_out_wasserstein=infinite[0],
         network_left_out_wasserstein=infinite[1],
         axis=quantity.along.symbol,
-        at=at,
+        at=quantity.along.point(at),
     )

@@ -12,25 +12,31 @@ class Axis(NamedTuple):
 
     Attributes:
         name: below a column of the figure.
-        symbol: where a point on it is named, as in "τ = 1".
-        integer: whether its points are counted.
+        symbol: what its points are given in, as in "τ = 1".
+        integer: whether points are counted.
+        backward: whether it runs from 1 to 0 in its symbol, as what comes down from the output does.
     """
 
     name: str
     symbol: str
     integer: bool = False
+    backward: bool = False
+
+    def point(self, x: float) -> float:
+        """A point of the axis in terms of its symbol."""
+        return 1 - x if self.backward else x
 
     def at(self, x: float) -> str:
-        """A point on the axis in words, such as "τ = 1" or "update 4"."""
-        return f"{self.symbol} {'' if self.integer else '= '}{x:.4g}"
+        """A point of the axis in words, such as "τ = 1" or "update 4"."""
+        return f"{self.symbol} {'' if self.integer else '= '}{self.point(x):.4g}"
 
     def layer_time(self, x: float) -> float:
-        """The layer time of a point; NaN if this is another axis."""
-        return x if self == LAYER_TIME else math.nan
+        """The layer time of a point; NaN if this is an axis of something else."""
+        return self.point(x) if self.symbol == LAYER_TIME.symbol else math.nan
 
 
 LAYER_TIME = Axis("layer time  τ = ℓ/L", "τ")
-FROM_THE_OUTPUT = Axis("1 - τ", "1 - τ")
+FROM_THE_OUTPUT = Axis("1 - τ", "τ", backward=True)
 UPDATE = Axis("update", "update", integer=True)
 
 _NAMED = {axis.name: axis for axis in (LAYER_TIME, FROM_THE_OUTPUT, UPDATE)}
