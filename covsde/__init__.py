@@ -41,10 +41,10 @@ from covsde.architectures.transformer.deterministic import uniform_attention as 
 from covsde.architectures.transformer.steps import TransformerStrang as TransformerStrang
 from covsde.comparison.compare import compare as compare
 from covsde.comparison.covariances import Comparison as Comparison
-from covsde.comparison.curves import CurveComparison as CurveComparison
 from covsde.comparison.extrapolation import convergence_rate as convergence_rate
 from covsde.comparison.extrapolation import extrapolate as extrapolate
 from covsde.comparison.extrapolation import richardson as richardson
+from covsde.comparison.table import CurveComparison as CurveComparison
 from covsde.drivers.correlation_law import correlation_law as correlation_law
 from covsde.drivers.gradients import sample_network_gradients as sample_network_gradients
 from covsde.drivers.gradients import simulate_gradients as simulate_gradients

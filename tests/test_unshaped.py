@@ -525,7 +525,7 @@ def test_bad_arguments_are_named(call: object, kind: type[Exception], message: s
 
 def test_an_ensemble_refuses_values_after_the_stop() -> None:
     e = two_paths()
-    with pytest.raises(ValueError, match="finite after"):
+    with pytest.raises(ValueError, match="finite values after"):
         dataclasses.replace(e, status=np.full(2, cs.PathStatus.DEAD), stop_tau=np.full(2, 0.5))
     with pytest.raises(ValueError, match="values must have shape"):
         e.mean(e.w[0])

@@ -16,7 +16,7 @@ from typing import Any
 import covsde
 from covsde.cli.inputs import Refusal
 from covsde.comparison.compare import compare
-from covsde.comparison.table import AbstractComparison
+from covsde.comparison.table import CurveComparison
 from covsde.inputs.arguments import positive_int
 from covsde.results.files import atomic_write
 from covsde.results.status import FailedPathsWarning
@@ -196,7 +196,7 @@ def _strict_json(x: Any) -> Any:
     return x
 
 
-def _write(comparison: AbstractComparison, out: Path) -> list[str]:
+def _write(comparison: CurveComparison, out: Path) -> list[str]:
     for suffix in ("png", "pdf"):
         comparison.plot(out / f"comparison.{suffix}")
     with atomic_write(out / "comparison.json") as temporary:

@@ -1,11 +1,18 @@
 """Holding results against a reference: z-scores of statistics, distances between laws, one figure."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-from covsde.comparison.covariances import Comparison, Statistic, compare_ensembles
-from covsde.comparison.curves import CurveComparison, compare_curves
+import numpy as np
+
+from covsde.comparison.covariances import Comparison, Statistic, measures_of, selected
+from covsde.comparison.curves import REDUCTIONS, Measure, distances_of, rows_of
+from covsde.comparison.laws import Distance
+from covsde.comparison.table import CurveComparison, Row
 from covsde.results.ensemble import Ensemble
+from covsde.results.quantity import Quantity, name_of
+from covsde.results.status import FailedPathsWarning
 
 
 @overload
@@ -31,7 +38,8 @@ def compare(
 
     Returns:
         The comparison: a table of z-scores at the last layer time (after the last update for outputs and losses of
-        training), distances between the laws of the same quantities, and `plot`.
+        training), distances between the laws of the same quantities, and `plot`. Against a deterministic limit of
+        training there are means only.
 
     Raises:
         ValueError: If there is no network, a result is of another kind than the limit, or they are not of the same
@@ -42,11 +50,91 @@ def compare(
     """
     if not networks:
         raise ValueError("networks must hold at least one result to compare with the limit; pass one after it.")
+    if not hasattr(limit, "quantities"):
+        raise ValueError(f"compare needs results of covsde, such as those of simulate or train, got {limit!r}.")
+    for network in networks:
+        _check_kind(limit, network)
+        _check_same_problem(limit, network)
     if isinstance(limit, Ensemble):
-        for ensemble in networks:
-            if not isinstance(ensemble, Ensemble):
-                raise ValueError(f"compare needs ensembles from simulate or sample_networks, got {ensemble!r}.")
-        return compare_ensembles(limit, networks, statistics)
+        default, laws, footer = selected(limit)
+        chosen = default if statistics is None else dict(statistics)
+        measures = measures_of(chosen)
+        return Comparison(*_table(measures, laws, limit, networks), limit, networks, footer, chosen)
     if statistics is not None:
         raise ValueError("statistics are for ensembles of Gram matrices: leave it out, and use .mean of the results.")
-    return compare_curves(limit, networks)
+    measures, laws = _of_quantities(limit)
+    return CurveComparison(*_table(measures, laws, limit, networks), limit, networks, footer="")
+
+
+def _table(
+    measures: Sequence[Measure], laws: Sequence[Quantity], limit: Any, networks: Sequence[Any]
+) -> tuple[tuple[Row, ...], tuple[Distance, ...]]:
+    """Rows and distances, with a warning for each result in which paths failed."""
+    rows, distances = rows_of(measures, limit, networks), distances_of(laws, limit, networks)
+    for e in (limit, *networks):
+        failed = e.failures["total"]
+        if failed:
+            warnings.warn(
+                f"{failed} of {e.paths} paths of {name_of(e)!r} failed: means and variances are over the others; "
+                "medians and KS distances count those that exploded where a quantity can be infinite, such as a "
+                "variance or a loss.",
+                FailedPathsWarning,
+                stacklevel=3,  # whoever called compare
+            )
+    return tuple(rows), tuple(distances)
+
+
+def _of_quantities(limit: Any) -> tuple[list[Measure], list[Quantity]]:
+    """All statistics and laws of the quantities of a reference; of a deterministic one the means only."""
+    quantities = limit.quantities()
+    reductions = REDUCTIONS[:1] if limit.deterministic else REDUCTIONS
+    measures = [Measure(f"{reduction} {q.name}", reduction, q) for q in quantities for reduction in reductions]
+    return measures, [] if limit.deterministic else quantities
+
+
+def _check_kind(limit: Any, network: Any) -> None:
+    """Refuse a result of another kind than the reference."""
+    alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
+    if not alike:
+        raise ValueError(f"networks: {network!r} is no result to compare with {limit!r}; compare results of one kind.")
+
+
+# What makes two results answers to one question, where both of them say it; architectures may differ.
+_PROBLEM = ("V0", "rho0", "targets", "loss", "learning_rate", "updates")
+# Of the largest entry: the same inputs in float32 and in float64 are one problem.
+_ROUNDING = 1e-6
+
+
+def _check_same_problem(limit: Any, network: Any) -> None:
+    """Refuse a result of other inputs or of another training than the reference, as far as both say what they are of.
+
+    What only one of them says, as hand-made results may, is not held against it.
+    """
+    inputs = [getattr(e, "m", None) for e in (limit, network)]
+    if not _agree(*inputs):
+        raise ValueError(
+            f"networks: {name_of(network)!r} has m={inputs[1]} inputs and the limit has m={inputs[0]}; sample both on "
+            "the same inputs."
+        )
+    ours, theirs = limit.metadata, network.metadata
+    for what in _PROBLEM:
+        if not _agree(ours.get(what), theirs.get(what)):
+            raise ValueError(f"networks: {name_of(network)!r} has another {what} than the limit; run both on the same.")
+    # Functions are known by their compiled code, which is another in every version of Python.
+    python = [(metadata.get("versions") or {}).get("python") for metadata in (ours, theirs)]
+    if python[0] == python[1] and not _agree(ours.get("loss_identity"), theirs.get("loss_identity")):
+        raise ValueError(
+            f"networks: {name_of(network)!r} has another loss than the limit, of the same name; pass both the same "
+            "function."
+        )
+
+
+def _agree(ours: Any, theirs: Any) -> bool:
+    """Whether two entries of metadata are equal up to rounding; an absent one agrees with any."""
+    if ours is None or theirs is None or ours == theirs:
+        return True
+    try:
+        a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    except (TypeError, ValueError):  # not numbers
+        return False
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= _ROUNDING * np.max(np.abs(a), initial=0)))

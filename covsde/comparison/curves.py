@@ -1,129 +1,143 @@
-"""Comparing results that name their own quantities: training, gradients, velocities, unshaped networks."""
+"""From curves of results to rows and distances: what every comparison is made of."""
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covsde.comparison.laws import Distance, distance_of_laws, z_score
-from covsde.comparison.table import AbstractComparison, Row, check_same_problem
-from covsde.results.estimate import Estimate, mean, quantiles, variance
-from covsde.results.quantity import Curve, Quantity, name_of
-from covsde.results.status import FailedPathsWarning, PathStatus
+from covsde.comparison.table import Row
+from covsde.results import estimate
+from covsde.results.estimate import Estimate
+from covsde.results.quantity import Quantity, name_of
+from covsde.results.status import PathStatus
+
+REDUCTIONS = ("mean", "variance", "median")
 
 
-@dataclass(frozen=True)
-class CurveComparison(AbstractComparison):
-    """Result of `compare` for other results: `print` shows the table, `plot` draws it.
+class Measure(NamedTuple):
+    """A statistic of the values of a quantity, where its axis ends: what a row of the table holds.
 
-    Args:
-        rows: One `Row` per statistic and network, at the end of training or of layer time.
-        distances: One `Distance` per quantity and network; none where the limit is deterministic.
-        limit: The reference.
-        networks: What it was compared with.
-        footer: What was left out of the table: nothing.
+    Attributes:
+        name: in the table.
+        reduction: one of `REDUCTIONS`.
+        quantity: whose values are reduced.
     """
 
-    @property
-    def quantities(self) -> list[Quantity]:
-        """Those of the reference."""
-        return list(self.limit.quantities())
+    name: str
+    reduction: str
+    quantity: Quantity
 
 
-def compare_curves(limit: Any, networks: Sequence[Any]) -> CurveComparison:
-    """Compare results with a reference where the axis of each of its quantities ends.
+class _End(NamedTuple):
+    """Where a curve ends: the values of the paths, those that means are over, and the error of a deterministic one."""
+
+    at: float
+    values: NDArray[Any]
+    valid: NDArray[Any]
+    error: NDArray[Any] | None
+
+
+def rows_of(measures: Sequence[Measure], limit: Any, networks: Sequence[Any]) -> list[Row]:
+    """Hold results against a reference, one row per measure and network.
 
     Args:
-        limit: The reference; what it is compared in are its `quantities`.
-        networks: Results in which those quantities can be found.
+        measures: What to compare.
+        limit: The reference.
+        networks: Results in which the same quantities can be found.
 
     Returns:
-        Means, variances and medians with z-scores; only means against a deterministic reference.
+        The rows, measure by measure.
 
     Raises:
-        ValueError: If a result is of another kind, or of other inputs or updates.
-
-    Warns:
-        FailedPathsWarning: Once per result in which paths failed.
+        ValueError: If a result lacks a quantity, or its axis ends elsewhere.
     """
-    if not hasattr(limit, "quantities"):
-        raise ValueError(f"compare needs results of covsde, such as those of simulate or train, got {limit!r}.")
-    for network in networks:
-        _check_kind(limit, network)
-        check_same_problem(limit, network)
-    rows: list[Row] = []
-    distances: list[Distance] = []
-    for quantity in limit.quantities():
-        reference = quantity.curve(limit)
-        for network in networks:
-            try:
-                other = quantity.curve(network)
-            except (AttributeError, IndexError) as error:
-                raise ValueError(
-                    f"networks: {network!r} has no {quantity.name}, which {limit!r} has; compare results of one kind "
-                    "and of the same inputs."
-                ) from error
-            if abs(reference.x[-1] - other.x[-1]) > 1e-9:
-                raise ValueError(
-                    f"networks: {name_of(network)!r} ends at {quantity.axis} {other.x[-1]:.4g} and the limit "
-                    f"at {reference.x[-1]:.4g}; run both as far."
-                )
-            samples = (_end(limit, reference), _end(network, other))
-            errors = (reference.standard_error, other.standard_error)
-            rows += _rows(quantity.name, name_of(network), samples, errors, limit.deterministic)
-            if not limit.deterministic:
-                distances.append(distance_of_laws(quantity.name, 1.0, name_of(network), *samples, point=False))
-    for e in (limit, *networks):
-        failed = e.failures["total"]
-        if failed:
-            warnings.warn(
-                f"{failed} of {e.paths} paths of {name_of(e)!r} failed: means and variances are over the others; "
-                "medians and KS distances count those that exploded where a quantity can be infinite, such as a loss.",
-                FailedPathsWarning,
-                stacklevel=3,
-            )
-    return CurveComparison(tuple(rows), tuple(distances), limit, tuple(networks), "")
-
-
-def _check_kind(limit: Any, network: Any) -> None:
-    """Refuse a result of another kind than the reference."""
-    alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
-    if not alike:
-        raise ValueError(f"networks: {network!r} is no result to compare with {limit!r}; compare results of one kind.")
-
-
-def _end(result: Any, curve: Curve) -> NDArray[Any]:
-    """The values where the axis ends, NaN on paths that have one but failed."""
-    x, status = curve.values[-1], np.asarray(result.status)
-    if status.shape != x.shape:
-        return np.asarray(x)
-    return np.asarray(np.where(np.isfinite(x) & (status != PathStatus.FINE), np.nan, x))
-
-
-def _rows(
-    name: str,
-    label: str,
-    samples: tuple[NDArray[Any], NDArray[Any]],
-    errors: tuple[NDArray[Any] | None, NDArray[Any] | None],
-    deterministic: bool,
-) -> list[Row]:
     rows = []
-    failures = [int(np.sum(~np.isfinite(x))) for x in samples]
-    for reduction in ("mean",) if deterministic else ("mean", "variance", "median"):
-        a, b = (_estimate(reduction, x, error) for x, error in zip(samples, errors, strict=True))
-        value, se, other, other_se = (float(v) for v in (*a, *b))
-        z = z_score(other - value, float(np.hypot(se, other_se)))
-        rows.append(Row(f"{reduction} {name}", 1.0, label, value, se, other, other_se, z, *failures))
+    for name, reduction, quantity in measures:
+        for network, ours, theirs in _ends(quantity, limit, networks):
+            value, se = (float(x) for x in _estimate(reduction, limit, ours))
+            other, other_se = (float(x) for x in _estimate(reduction, network, theirs))
+            rows.append(
+                Row(
+                    statistic=name,
+                    tau=quantity.axis.layer_time(ours.at),
+                    label=name_of(network),
+                    reference=value,
+                    reference_se=se,
+                    network=other,
+                    network_se=other_se,
+                    z=z_score(other - value, float(np.hypot(se, other_se))),
+                    reference_failures=int(np.sum(~ours.valid)),
+                    network_failures=int(np.sum(~theirs.valid)),
+                    axis=quantity.axis.symbol,
+                    at=quantity.axis.point(ours.at),
+                )
+            )
     return rows
 
 
-def _estimate(reduction: str, samples: NDArray[Any], error: NDArray[Any] | None) -> Estimate:
-    if error is not None:
-        return Estimate(samples[0], error[-1])
-    if reduction == "median":
-        found = quantiles(samples[None], 0.5)
-        return Estimate(found.value[0], found.standard_error[0])
-    return (mean if reduction == "mean" else variance)(samples[np.isfinite(samples)])
+def distances_of(quantities: Sequence[Quantity], limit: Any, networks: Sequence[Any]) -> list[Distance]:
+    """Distances between the laws of quantities where their axes end, one per quantity and network."""
+    return [
+        distance_of_laws(
+            quantity,
+            ours.at,
+            name_of(network),
+            ours.values,
+            theirs.values,
+            # The distance to a point is at least 1/2, however close the laws are.
+            p_value=not (limit.deterministic or network.deterministic),
+        )
+        for quantity in quantities
+        for network, ours, theirs in _ends(quantity, limit, networks)
+    ]
+
+
+def tolerance(*results: Any) -> float:
+    """How far apart points on an axis may be to count as one: half a layer of the least deep network."""
+    depths = [e.metadata.get("depth") for e in results]
+    return max([0.5 / d for d in depths if isinstance(d, int) and d > 0], default=0.0) + 1e-9
+
+
+def _ends(quantity: Quantity, limit: Any, networks: Sequence[Any]) -> list[tuple[Any, _End, _End]]:
+    ours, found = _end(quantity, limit), []
+    for network in networks:
+        try:
+            theirs = _end(quantity, network)
+        except (AttributeError, IndexError) as error:
+            raise ValueError(
+                f"networks: {network!r} has no {quantity.name}, which {limit!r} has; compare results of one kind "
+                "and of the same inputs."
+            ) from error
+        if abs(ours.at - theirs.at) > tolerance(limit, network):
+            raise ValueError(
+                f"networks: {name_of(network)!r} ends at {quantity.axis.at(theirs.at)} and the limit at "
+                f"{quantity.axis.at(ours.at)}; run both as far, or save both up to the same layer time."
+            )
+        found.append((network, ours, theirs))
+    return found
+
+
+def _end(quantity: Quantity, result: Any) -> _End:
+    curve = quantity.curve(result)
+    at, x = float(curve.x[-1]), np.asarray(curve.values[-1])
+    error = None if curve.standard_error is None else curve.standard_error[-1]
+    if curve.valid is not None:
+        return _End(at, x, curve.valid[-1], error)
+    # A path that failed may have a value all the same.
+    x = np.where(np.isfinite(x) & (np.asarray(result.status) != PathStatus.FINE), np.nan, x)
+    return _End(at, x, np.isfinite(x), error)
+
+
+def _estimate(reduction: str, result: Any, end: _End) -> Estimate:
+    if end.error is not None:
+        return Estimate(end.values[0], end.error)
+    point = result.deterministic
+    with np.errstate(invalid="ignore", over="ignore"):
+        if reduction == "median":
+            found = Estimate(*(x[0] for x in estimate.quantiles(end.values[None], 0.5)))
+            return estimate.without_error(found) if point else found
+        if reduction == "variance":
+            return (estimate.variance_of_a_point if point else estimate.variance)(end.values[end.valid])
+        return (estimate.mean_of_a_point if point else estimate.mean)(end.values[end.valid])

@@ -1,18 +1,17 @@
 """Figures; matplotlib is imported only when one is drawn."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.comparison.table import AbstractComparison
 from covsde.comparison.text import failure_text, size_text
 from covsde.results.estimate import quantiles
 from covsde.results.files import atomic_write
-from covsde.results.quantity import Curve, name_of
+from covsde.results.quantity import Curve, Quantity, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,17 +25,23 @@ _MOST_MARKERS = {1: 11}  # by number of networks; 6, every other tenth, for more
 
 
 def plot_comparison(
-    comparison: AbstractComparison, path: str | os.PathLike[str] | None = None, title: str | None = None
+    limit: Any,
+    networks: Sequence[Any],
+    quantities: Sequence[Quantity],
+    title: str | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> "Figure":
     """Draw a limit and finite networks along layer time, or over training, and in law at the end.
 
-    Columns are the comparison's `quantities`, for ensembles the correlation of the most and of the least similar pair
-    of inputs and the log-variance of input 0; medians with 10-90% bands are on top, densities at the end below.
+    Medians with 10-90% bands are on top, densities at the end below.
 
     Args:
-        comparison: Result of `compare`.
-        path: Where to save the figure, if anywhere; its suffix chooses the format (PNG without one).
+        limit: The reference.
+        networks: Results of the same kind.
+        quantities: The columns, for ensembles the correlation of the most and of the least similar pair of inputs and
+            the log-variance of input 0.
         title: First line of the title; by default the architecture and depth-to-width ratio.
+        path: Where to save the figure, if anywhere; its suffix chooses the format (PNG without one).
 
     Returns:
         The figure. Jupyter shows it as a cell's value; elsewhere save it.
@@ -50,7 +55,7 @@ def plot_comparison(
     except ImportError as e:
         raise ImportError('Figures need matplotlib; install it with: pip install "covsde[plot]".') from e
 
-    quantities = comparison.quantities
+    results = (limit, *networks)
     figure, axes = plt.subplots(
         2,
         len(quantities),
@@ -59,14 +64,15 @@ def plot_comparison(
         layout="constrained",
     )
     plt.close(figure)  # pyplot would otherwise keep it, and Jupyter show it twice
-    for column, (_, heading, symbol, axis, curve) in enumerate(quantities):
-        _draw_curves(axes[0, column], comparison, curve)
-        axes[0, column].set(title=heading, xlabel=axis, ylabel=symbol)
-        if axis == "update":
-            axes[0, column].xaxis.get_major_locator().set_params(integer=True)
-        _draw_densities(axes[1, column], comparison, curve)
-        where = "τ =" if axis.startswith("layer time") else axis
-        axes[1, column].set(xlabel=f"{symbol}  at {where} {curve(comparison.limit).x[-1]:.4g}", ylabel="density")
+    for column, quantity in enumerate(quantities):
+        along, law = axes[:, column]
+        axis, symbol = quantity.axis, quantity.symbol
+        _draw_curves(along, results, quantity.curve)
+        along.set(title=quantity.heading, xlabel=axis.name, ylabel=symbol)
+        if axis.integer:
+            along.xaxis.get_major_locator().set_params(integer=True)
+        _draw_densities(law, results, quantity.curve)
+        law.set(xlabel=f"{symbol}  at {axis.at(quantity.curve(limit).x[-1])}", ylabel="density")
     for ax in axes.flat:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
@@ -75,30 +81,30 @@ def plot_comparison(
         handles,
         labels,
         loc="outside lower center",
-        ncols=min(len(quantities), 1 + len(comparison.networks)),
+        ncols=min(len(quantities), len(results)),
         frameon=False,
     )
-    figure.suptitle(_title(comparison, title, most=68 if len(quantities) == 1 else 45 * len(quantities)), fontsize=11)
+    figure.suptitle(_title(results, title, most=68 if len(quantities) == 1 else 45 * len(quantities)), fontsize=11)
     if path is not None:
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=160, format=Path(path).suffix[1:] or "png")
     return figure
 
 
-def _draw_curves(ax: "Axes", comparison: AbstractComparison, curve: Callable[[Any], Curve]) -> None:
-    limit = comparison.limit
+def _draw_curves(ax: "Axes", results: Sequence[Any], curve: Callable[[Any], Curve]) -> None:
+    limit, *networks = results
     x, *_ = along = curve(limit)
     low, middle, high = _bands(along)
     if limit.deterministic:
-        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)} (deterministic)")
+        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{name_of(limit, figure=True)} (deterministic)")
     else:
-        band = f"{_name(limit)}, 10–90%"
+        band = f"{name_of(limit, figure=True)}, 10–90%"
         ax.fill_between(x, low, high, color=_LIMIT_COLOUR, alpha=0.22, linewidth=0, label=band)
-        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{_name(limit)}, median")
-    count = len(comparison.networks)
+        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{name_of(limit, figure=True)}, median")
+    count = len(networks)
     most = _MOST_MARKERS.get(count, 6)
     apart = min(0.014, 0.05 / count) * float(x[-1] - x[0])
-    for k, network in enumerate(comparison.networks):
+    for k, network in enumerate(networks):
         x, *_ = along = curve(network)
         low, middle, high = _bands(along)
         shown = np.unique(np.linspace(0, x.size - 1, min(x.size, most)).round().astype(int))
@@ -114,21 +120,20 @@ def _draw_curves(ax: "Axes", comparison: AbstractComparison, curve: Callable[[An
             markersize=4.5,
             elinewidth=1,
             capsize=2,
-            label=f"{_name(network)}, median and 10–90%",
+            label=f"{name_of(network, figure=True)}, median and 10–90%",
         )
 
 
-def _draw_densities(ax: "Axes", comparison: AbstractComparison, curve: Callable[[Any], Curve]) -> None:
-    ensembles = (comparison.limit, *comparison.networks)
-    samples = [curve(e).values[-1] for e in ensembles]
+def _draw_densities(ax: "Axes", results: Sequence[Any], curve: Callable[[Any], Curve]) -> None:
+    samples = [curve(e).values[-1] for e in results]
     finite = [x[np.isfinite(x)] for x in samples]
     pooled = np.concatenate(finite)
     if pooled.size:
         low, high = _window(pooled)
-        fewest = min([x.size for e, x in zip(ensembles, finite, strict=True) if not e.deterministic], default=0)
+        fewest = min([x.size for e, x in zip(results, finite, strict=True) if not e.deterministic], default=0)
         bins = np.linspace(low, high, int(np.clip(2 * np.cbrt(max(fewest, 1)), 12, 60)) + 1)
         for k, x in enumerate(finite):
-            if ensembles[k].deterministic:
+            if results[k].deterministic:
                 for point in x:
                     ax.axvline(float(point), color=_LIMIT_COLOUR, linewidth=2)
                 continue
@@ -141,8 +146,8 @@ def _draw_densities(ax: "Axes", comparison: AbstractComparison, curve: Callable[
         ax.set_xlim(low, high)
     ax.set_ylim(bottom=0)
     notes = [
-        f"{x.size - y.size} of {x.size}: {_name(e)}"
-        for e, x, y in zip(ensembles, samples, finite, strict=True)
+        f"{x.size - y.size} of {x.size}: {name_of(e, figure=True)}"
+        for e, x, y in zip(results, samples, finite, strict=True)
         if y.size < x.size
     ]
     if notes:
@@ -167,14 +172,6 @@ def _window(x: NDArray[np.float64]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
 
 
-def _name(e: Any) -> str:
-    if e.kind == "limit" and not e.metadata.get("label"):
-        return "limit (SDE)"
-    if e.kind == "network" and e.metadata.get("width") is not None:
-        return f"networks, width n={e.metadata['width']}"
-    return name_of(e)
-
-
 def _depth_to_width(e: Any) -> float | None:
     ratio = e.metadata.get("depth_to_width")
     if ratio is None and "depth_to_width" in e.metadata:
@@ -185,16 +182,15 @@ def _depth_to_width(e: Any) -> float | None:
     return ratio if isinstance(ratio, int | float) else None
 
 
-def _title(comparison: AbstractComparison, first: str | None, most: int) -> str:
-    """Return the title, with as many ensembles on a line as fit into `most` characters."""
-    ensembles = (comparison.limit, *comparison.networks)
+def _title(results: Sequence[Any], first: str | None, most: int) -> str:
+    """Return the title, with as many results on a line as fit into `most` characters."""
     if first is None:
-        named = [e.metadata["architecture"] for e in ensembles if e.metadata.get("architecture")]
-        ratios = [r for r in map(_depth_to_width, ensembles) if r is not None]
+        named = [e.metadata["architecture"] for e in results if e.metadata.get("architecture")]
+        ratios = [r for r in map(_depth_to_width, results) if r is not None]
         first = str(named[0]) if named else "Limit and finite networks"
         if ratios and "depth_to_width" not in first:
             first += f",  T = depth/width = {ratios[0]:.3g}"
-    counts = [f"{_name(e)}: {size_text(e)}, {failure_text(e)}" for e in ensembles]
+    counts = [f"{name_of(e, figure=True)}: {size_text(e)}, {failure_text(e)}" for e in results]
     lines = [first]
     for count in counts:
         if len(lines) > 1 and len(lines[-1]) + len(count) < most:

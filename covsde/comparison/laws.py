@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from covsde.results.quantity import Quantity
+
 
 def kolmogorov_smirnov(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
     """Return the two-sample Kolmogorov-Smirnov distance and its asymptotic p-value.
@@ -47,6 +49,8 @@ def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
 class Distance:
     """Distances between the laws of one quantity in the reference and in one network ensemble.
 
+    `axis` and `at` say where, as in `Row`; `tau` is NaN unless the axis is layer time.
+
     Exploded paths count as +inf in the Kolmogorov-Smirnov distance of a log-variance; values left out
     (undefined ones there, all that are not finite in the Wasserstein-1 distance) are counted.
     """
@@ -61,6 +65,8 @@ class Distance:
     network_left_out_ks: int
     reference_left_out_wasserstein: int
     network_left_out_wasserstein: int
+    axis: str
+    at: float
 
 
 def z_score(difference: float, se: float) -> float:
@@ -71,20 +77,26 @@ def z_score(difference: float, se: float) -> float:
 
 
 def distance_of_laws(
-    name: str, tau: float, label: str, reference: NDArray[Any], network: NDArray[Any], *, point: bool
+    quantity: Quantity, at: float, label: str, reference: NDArray[Any], network: NDArray[Any], *, p_value: bool
 ) -> Distance:
-    """Return the distances between two samples; `point`: one of them is a single number, which has no p-value."""
+    """Return the distances between two samples of a quantity at a point of its axis."""
     samples = (reference, network)
     defined = [x[~np.isnan(x)] for x in samples]
     finite = [x[np.isfinite(x)] for x in samples]
     ks, p = kolmogorov_smirnov(*defined)
+    undefined = [x.size - y.size for x, y in zip(samples, defined, strict=True)]
+    infinite = [x.size - y.size for x, y in zip(samples, finite, strict=True)]
     return Distance(
-        name,
-        tau,
-        label,
-        ks,
-        np.nan if point else p,  # the distance to a point is at least 1/2, however close the laws are
-        wasserstein(*finite),
-        *(x.size - y.size for x, y in zip(samples, defined, strict=True)),
-        *(x.size - y.size for x, y in zip(samples, finite, strict=True)),
+        statistic=quantity.name,
+        tau=quantity.axis.layer_time(at),
+        label=label,
+        ks=ks,
+        ks_p_value=p if p_value else np.nan,
+        wasserstein=wasserstein(*finite),
+        reference_left_out_ks=undefined[0],
+        network_left_out_ks=undefined[1],
+        reference_left_out_wasserstein=infinite[0],
+        network_left_out_wasserstein=infinite[1],
+        axis=quantity.axis.symbol,
+        at=quantity.axis.point(at),
     )

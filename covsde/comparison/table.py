@@ -1,15 +1,14 @@
-"""What comparisons of results share: rows of a table with z-scores, distances between laws, text, JSON and figure."""
+"""Comparisons: rows of a table with z-scores, distances between laws, text, JSON and figure."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from covsde.comparison.figure import plot_comparison
 from covsde.comparison.laws import Distance
 from covsde.comparison.text import failure_text, size_text
-from covsde.results.quantity import Quantity, name_of
+from covsde.results.quantity import LAYER_TIME, Quantity, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One statistic of one network ensemble against the reference, at one layer time.
+    """One statistic of one result against the reference, at one point of an axis.
 
-    `z` is (network - reference) over the root of the summed squared standard errors; the failures count the
-    paths that had stopped by that layer time.
+    `axis` and `at` say where: "τ" and a layer time, or "update" and its number; `tau` is NaN unless the axis is layer
+    time. `z` is (network - reference) over the root of the summed squared standard errors; the failures count the paths
+    that had stopped by then.
     """
 
     statistic: str
@@ -33,11 +33,21 @@ class Row:
     z: float
     reference_failures: int
     network_failures: int
+    axis: str
+    at: float
 
 
 @dataclass(frozen=True)
-class AbstractComparison:
-    """A reference and ensembles held against it, at the end of their axes."""
+class CurveComparison:
+    """Result of `compare`: `print` shows the table, `plot` draws it.
+
+    Args:
+        rows: One `Row` per statistic and network, where the axis of its quantity ends.
+        distances: One `Distance` per quantity and network: Kolmogorov-Smirnov and Wasserstein-1.
+        limit: The reference.
+        networks: What it was compared with.
+        footer: What was left out of the table.
+    """
 
     rows: tuple[Row, ...]
     distances: tuple[Distance, ...]
@@ -47,11 +57,11 @@ class AbstractComparison:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """What the figure shows, one column each."""
-        raise NotImplementedError
+        """What the figure shows, one column each: the quantities of the reference."""
+        return list(self.limit.quantities())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return rows, distances and the metadata and failures of every ensemble, ready for JSON."""
+        """Return rows, distances and the metadata and failures of every result, ready for JSON."""
 
         def describe(e: Any) -> dict[str, Any]:
             return {"label": name_of(e), "paths": e.paths, "failures": e.failures, "metadata": e.metadata}
@@ -73,43 +83,43 @@ class AbstractComparison:
         Returns:
             The matplotlib figure.
         """
-        from covsde.comparison.figure import plot_comparison
-
-        return plot_comparison(self, path)
+        return plot_comparison(self.limit, self.networks, self.quantities, path=path)
 
     def __str__(self) -> str:
         """Return the table as aligned text."""
-        ensembles = [("reference", self.limit), *(("network", e) for e in self.networks)]
-        lines = [f"{role:<9}  {name_of(e)}: {size_text(e)}, {failure_text(e)}" for role, e in ensembles]
+        results = [("reference", self.limit), *(("network", e) for e in self.networks)]
+        lines = [f"{role:<9}  {name_of(e)}: {size_text(e)}, {failure_text(e)}" for role, e in results]
         lines.append("")
+        where, points = _places(self.rows)
         lines += _table(
-            ("statistic", "τ", "ensemble", "reference", "s.e.", "network", "s.e.", "z"),
+            ("statistic", where, "ensemble", "reference", "s.e.", "network", "s.e.", "z"),
             [
                 (
                     r.statistic,
-                    f"{r.tau:.3g}",
+                    point,
                     r.label,
                     *(f"{x:.4g}" for x in (r.reference, r.reference_se, r.network, r.network_se)),
                     f"{r.z:+.2f}",
                 )
-                for r in self.rows
+                for r, point in zip(self.rows, points, strict=True)
             ],
             left=(0, 2),
         )
         if self.distances:
             lines.append("")
+            where, points = _places(self.distances)
             lines += _table(
-                ("distance of laws", "τ", "ensemble", "KS", "p", "W1", "not in KS", "not in W1"),
+                ("distance of laws", where, "ensemble", "KS", "p", "W1", "not in KS", "not in W1"),
                 [
                     (
                         d.statistic,
-                        f"{d.tau:.3g}",
+                        point,
                         d.label,
                         *(f"{x:.3g}" for x in (d.ks, d.ks_p_value, d.wasserstein)),
                         f"{d.reference_left_out_ks} + {d.network_left_out_ks}",
                         f"{d.reference_left_out_wasserstein} + {d.network_left_out_wasserstein}",
                     )
-                    for d in self.distances
+                    for d, point in zip(self.distances, points, strict=True)
                 ],
                 left=(0, 2),
             )
@@ -119,45 +129,11 @@ class AbstractComparison:
         return "\n".join(lines)
 
 
-# What makes two results answers to one question, where both of them say it; architectures may differ.
-_PROBLEM = ("V0", "rho0", "targets", "loss", "learning_rate", "updates")
-# Of the largest entry: the same inputs in float32 and in float64 are one problem.
-_ROUNDING = 1e-6
-
-
-def check_same_problem(limit: Any, network: Any) -> None:
-    """Refuse a result of other inputs or of another training than the reference, as their metadata say.
-
-    Args:
-        limit: The reference.
-        network: What is to be compared with it; what only one of them says, as hand-made results may, is not held
-            against it.
-
-    Raises:
-        ValueError: If they differ in the inputs, the targets, the loss, the learning rate or the updates.
-    """
-    ours, theirs = limit.metadata, network.metadata
-    for what in _PROBLEM:
-        if not _agree(ours.get(what), theirs.get(what)):
-            raise ValueError(f"networks: {name_of(network)!r} has another {what} than the limit; run both on the same.")
-    # Functions are known by their compiled code, which is another in every version of Python.
-    python = [(metadata.get("versions") or {}).get("python") for metadata in (ours, theirs)]
-    if python[0] == python[1] and not _agree(ours.get("loss_identity"), theirs.get("loss_identity")):
-        raise ValueError(
-            f"networks: {name_of(network)!r} has another loss than the limit, of the same name; pass both the same "
-            "function."
-        )
-
-
-def _agree(ours: Any, theirs: Any) -> bool:
-    """Whether two entries of metadata are equal up to rounding; an absent one agrees with any."""
-    if ours is None or theirs is None or ours == theirs:
-        return True
-    try:
-        a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    except (TypeError, ValueError):  # not numbers
-        return False
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= _ROUNDING * np.max(np.abs(a), initial=0)))
+def _places(lines: Sequence[Row] | Sequence[Distance]) -> tuple[str, list[str]]:
+    """The heading and the cells of the column that says where a line of the table is."""
+    if all(line.axis == LAYER_TIME.symbol for line in lines):
+        return LAYER_TIME.symbol, [f"{line.at:.3g}" for line in lines]
+    return "at", [f"{line.axis} = {line.at:.3g}" for line in lines]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:

@@ -1,21 +1,15 @@
 """The result of a simulation: an ensemble of covariance paths, and statistics with standard errors."""
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results import estimate
-from covsde.results.estimate import Estimate as Estimate
-from covsde.results.estimate import over_survivors, quantiles_of_all
-from covsde.results.npz import as_json, load_npz, save_npz
-from covsde.results.status import PathStatus
-
-_FORMAT = 1
-_ARRAYS = ("tau", "V", "status", "stop_tau")
+from covsde.results.quantity import LAYER_TIME, Curve, Quantity
+from covsde.results.record import StoppingPaths
 
 MatrixStatistic = Callable[[Any], Any]
 """A statistic of the covariance: maps arrays (..., m, m) to arrays (...)."""
@@ -70,12 +64,31 @@ def log_variance(V: NDArray[Any], i: int) -> NDArray[np.float64]:
         return np.log(V[..., i, i].astype(np.float64))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Ensemble:
+def similar_pairs(e: "Ensemble") -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the most and the least similar pair of inputs at the first saved layer time.
+
+    Args:
+        e: Ensemble of at least two inputs.
+
+    Returns:
+        The pairs (i, j), i < j, of highest and lowest median correlation; equal if all are equally similar.
+    """
+    pairs = list(combinations(range(e.m), 2))
+    first = e.V[0, e.alive[0]][:1000]  # at τ = 0 the paths agree
+    if first.shape[0] == 0:
+        return pairs[0], pairs[0]
+    # Rounded, so that pairs equal up to rounding do not count as more or less similar.
+    rho = np.array([np.round(np.median(correlation(first, i, j)), 6) for i, j in pairs])
+    return pairs[int(np.argmax(rho))], pairs[int(np.argmin(rho))]
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class Ensemble(StoppingPaths):
     """Covariance paths of an infinite limit or of finite networks, over layer time.
 
     After the `stop_tau` of a path that is not fine, its `V` has +inf on the diagonal entries known to have
-    exploded and NaN everywhere else.
+    exploded and NaN everywhere else. Statistics map arrays (..., m, m) to (...), such as `lambda V: V[..., 0, 1]`; a
+    function of one matrix (m, m) is mapped over the paths by `jax.vmap`.
 
     Args:
         tau: Layer times l/L at which `V` is saved, increasing within [0, 1], shape (times,).
@@ -90,92 +103,68 @@ class Ensemble:
         TypeError: If `metadata` is not expressible as JSON or `V` is not floating.
     """
 
-    # Any dtype is accepted on the way in; tau and stop_tau become float64, status int8.
-    tau: NDArray[Any]
+    path_axis: ClassVar = {"V": 1, "status": 0, "stop_tau": 0}
+
     V: NDArray[Any]
-    status: NDArray[Any]
-    stop_tau: NDArray[Any]
-    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        tau: NDArray[Any],
+        V: NDArray[Any],
+        status: NDArray[Any],
+        stop_tau: NDArray[Any],
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._fill(tau=tau, V=np.asarray(V), status=status, stop_tau=stop_tau, metadata=metadata or {})
 
     def __post_init__(self) -> None:
-        tau = np.asarray(self.tau, dtype=np.float64)
-        V = np.asarray(self.V)
-        status = np.asarray(self.status)
-        stop_tau = np.asarray(self.stop_tau, dtype=np.float64)
-        if tau.ndim != 1 or tau.size == 0:
-            raise ValueError(f"tau must have shape (times,) with at least one time, got shape {tau.shape}.")
-        if not (np.all(np.diff(tau) > 0) and tau[0] >= 0 and tau[-1] <= 1 + 1e-9):
-            raise ValueError("tau must increase strictly within [0, 1]; sort it and remove repeated times.")
-        if V.ndim != 4 or V.shape[2] != V.shape[3] or V.shape[0] != tau.size or 0 in V.shape:
-            raise ValueError(
-                f"V must have shape (times, paths, m, m) with times = {tau.size} as in tau, got {V.shape}."
-            )
+        V, times = self.V, np.size(self.tau)
+        if V.ndim != 4 or V.shape[2] != V.shape[3] or V.shape[0] != times or 0 in V.shape:
+            raise ValueError(f"V must have shape (times, paths, m, m) with times = {times} as in tau, got {V.shape}.")
         if not np.issubdtype(V.dtype, np.floating):
             raise TypeError(f"V must hold floating-point numbers, got {V.dtype}; convert it with astype(float).")
-        paths = V.shape[1]
-        if status.shape != (paths,):
-            raise ValueError(f"status must have shape (paths,) = ({paths},) as in V, got {status.shape}.")
-        if stop_tau.shape != (paths,):
-            raise ValueError(f"stop_tau must have shape (paths,) = ({paths},) as in V, got {stop_tau.shape}.")
-        if not np.all(np.isin(status, [int(s) for s in PathStatus])):
-            raise ValueError(f"status must hold values of PathStatus, got {np.unique(status).tolist()}.")
-        if not np.all((stop_tau >= 0) & (stop_tau <= 1 + 1e-9)):
-            raise ValueError("stop_tau must lie within [0, 1]; use 1.0 for paths that are fine.")
-        object.__setattr__(self, "tau", tau)
-        object.__setattr__(self, "V", V)
-        object.__setattr__(self, "status", status.astype(np.int8))
-        object.__setattr__(self, "stop_tau", stop_tau)
-        object.__setattr__(self, "metadata", as_json(self.metadata))
-        # A finite value after the stop would enter quantiles as if the path were still valid.
-        if np.any(np.isfinite(V[~self.alive])):
-            raise ValueError(
-                "V must not hold finite values after a path's stop_tau; set them to NaN, or to +inf on the "
-                "diagonal entries that exploded."
-            )
+        super().__post_init__()
 
     @property
     def m(self) -> int:
         """Number of inputs."""
         return int(self.V.shape[-1])
 
-    @property
-    def paths(self) -> int:
-        """Number of paths, stopped ones included."""
-        return int(self.V.shape[1])
+    def _sizes(self) -> str:
+        return f"m={self.m}, {super()._sizes()}"
 
-    @property
-    def kind(self) -> str:
-        """What the paths are: "limit" or "network" for those made by this library."""
-        return str(self.metadata.get("kind", "ensemble"))
+    def quantities(self) -> list[Quantity]:
+        """Correlations of the most and of the least similar inputs, and the growth of the first variance."""
+        pairs = []
+        if self.m >= 2:
+            most, least = similar_pairs(self)
+            pairs = [("", most)] if most == least else [("most similar ", most), ("least similar ", least)]
+        return [*(self._pair(which, *pair) for which, pair in pairs), self._growth()]
 
-    @property
-    def deterministic(self) -> bool:
-        """Whether the one path is the whole law, so that every standard error is 0."""
-        return bool(self.metadata.get("deterministic", False)) and self.paths == 1
+    def _pair(self, which: str, i: int, j: int) -> Quantity:
+        start = np.median(correlation(self.V[0, self.alive[0]], i, j)) if self.alive[0].any() else np.nan
+        where = f"starting at {start:.3g}" if self.tau[0] == 0 else f"{start:.3g} at τ = {self.tau[0]:.3g}"
+        return Quantity(
+            f"rho_{i},{j}",
+            f"{which}inputs{',' if which else ''} {i} and {j}\n{where}",
+            f"correlation ρ$_{{{i},{j}}}$",
+            LAYER_TIME,
+            lambda e: Curve(e.tau, correlation(e.V, i, j), valid=e.alive),
+        )
 
-    @property
-    def label(self) -> str:
-        """Name of the ensemble in tables and legends."""
-        if self.metadata.get("label"):
-            return str(self.metadata["label"])
-        width = self.metadata.get("width")
-        return self.kind if width is None else f"{self.kind}, width {width}"
+    def _growth(self) -> Quantity:
+        def since_the_start(e: Ensemble) -> Curve:
+            logs = log_variance(e.V, 0)
+            return Curve(e.tau, logs - np.nanmedian(logs[0]), valid=e.alive)
 
-    @property
-    def failures(self) -> dict[str, int]:
-        """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        return estimate.failures(self.status)
+        def from_a_later_time(e: Ensemble) -> Curve:
+            return Curve(e.tau, log_variance(e.V, 0), valid=e.alive)
 
-    @property
-    def alive(self) -> NDArray[np.bool_]:
-        """Whether each path is still valid at each saved time, shape (times, paths)."""
-        return estimate.alive(self.status, self.stop_tau, self.tau)
-
-    def __repr__(self) -> str:
-        """Return one line that says what is inside."""
-        return (
-            f"Ensemble({self.kind}, m={self.m}, {self.paths} paths, {self.tau.size} times, "
-            f"{self.failures['total']} failed)"
+        if self.tau[0] > 0:
+            return Quantity("log V_00", "variance of input 0\n", "log V$_{00}$", LAYER_TIME, from_a_later_time)
+        symbol = "log [V$_{00}$(τ) / V$_{00}$(0)]"
+        return Quantity(
+            "log V_00/V_00(0)", "variance of input 0\nrelative to its start", symbol, LAYER_TIME, since_the_start
         )
 
     def correlation(self, i: int, j: int) -> NDArray[np.float64]:
@@ -214,101 +203,18 @@ class Ensemble:
         """
         return log_variance(self.V, i)
 
-    def mean(self, f: MatrixStatistic) -> Estimate:
-        """Estimate the mean of a statistic over the paths that are still valid at each saved time.
+    def evaluate(self, f: MatrixStatistic) -> NDArray[np.float64]:
+        """Return a statistic on every path, shape (times, paths, ...).
 
         Args:
-            f: Statistic mapping arrays (..., m, m) to (...), such as `lambda V: V[..., 0, 1]`; a function of
-                one matrix (m, m) is mapped over the paths by `jax.vmap`.
+            f: Statistic mapping arrays (..., m, m) to (...), or a function of one matrix.
 
         Returns:
-            Mean and standard error, each of shape (times, ...). Non-finite values of `f` on surviving paths
-            show as a non-finite mean.
+            Its values, float64.
 
         Raises:
             TypeError: If `f` is neither a function of a batch nor of one matrix.
-
-        Warns:
-            FailedPathsWarning: If paths had stopped, so that the mean is conditional on survival.
         """
-        reduce = estimate.mean_of_a_point if self.deterministic else estimate.mean
-        return over_survivors(self._evaluate(f), self.alive, self.tau, reduce, "mean")
-
-    def variance(self, f: MatrixStatistic) -> Estimate:
-        """Estimate the variance of a statistic over the paths that are still valid at each saved time.
-
-        Args:
-            f: Statistic, as for `mean`.
-
-        Returns:
-            Unbiased variance and its standard error from the fourth central moment, each (times, ...).
-
-        Raises:
-            TypeError: If `f` is neither a function of a batch nor of one matrix.
-
-        Warns:
-            FailedPathsWarning: If paths had stopped, so that the variance is conditional on survival.
-        """
-        reduce = estimate.variance_of_a_point if self.deterministic else estimate.variance
-        return over_survivors(self._evaluate(f), self.alive, self.tau, reduce, "variance")
-
-    def quantile(self, f: MatrixStatistic, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
-        """Estimate quantiles of a statistic over all paths, exploded ones included.
-
-        An exploded path enters as what `f` makes of an infinite diagonal, that is at +inf for a log-variance;
-        paths on which `f` is NaN (a correlation after the stop, say) are left out and counted in a warning.
-
-        Args:
-            f: Statistic, as for `mean`.
-            q: Probability in (0, 1), or a one-dimensional sequence of them.
-
-        Returns:
-            Quantile and standard error, each (times, ...), or (times, len(q), ...) for a sequence. The
-            standard error is distribution-free: half the distance between the order statistics at
-            q ± sqrt(q(1-q)/N). It is NaN where N is too small to contain that interval and inf where the
-            interval reaches exploded paths.
-
-        Raises:
-            TypeError: If `f` is neither a function of a batch nor of one matrix.
-            ValueError: If `q` is not within (0, 1).
-
-        Warns:
-            FailedPathsWarning: If values were NaN and therefore left out.
-        """
-        found = quantiles_of_all(self._evaluate(f), q, self.tau)
-        return estimate.without_error(found) if self.deterministic else found
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ensemble to a compressed `.npz` file without pickles.
-
-        Args:
-            path: File to write, ending in ".npz"; an existing file is replaced once the new one is complete.
-
-        Raises:
-            ValueError: If `path` does not end in ".npz".
-            OSError: If the directory does not exist or is not writable.
-        """
-        save_npz(path, {name: getattr(self, name) for name in _ARRAYS}, self.metadata, _FORMAT)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Ensemble":
-        """Read an ensemble written by `save`.
-
-        Args:
-            path: File to read.
-
-        Returns:
-            The ensemble, arrays with the shapes and dtypes that were saved.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged, is not an ensemble, or comes from a newer version.
-        """
-        arrays, metadata = load_npz(path, _ARRAYS, _FORMAT, "Ensemble.save", "an ensemble")
-        return cls(**arrays, metadata=metadata)
-
-    def _evaluate(self, f: MatrixStatistic) -> NDArray[np.float64]:
-        """Return the statistic on every path, shape (times, paths, ...)."""
         probe_shape = (self.m + 1, self.m + 2)  # unequal to each other and to m, so that it is recognised
         factors = np.random.default_rng(0).standard_normal((*probe_shape, self.m, 2 * self.m))
         probe = (factors @ np.swapaxes(factors, -1, -2) / (2 * self.m)).astype(self.V.dtype)

@@ -1,7 +1,7 @@
 """Statistics of samples (times, paths, ...) with standard errors, and what to do about paths that stopped."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,28 +34,27 @@ def alive(status: NDArray[Any], stop_tau: NDArray[Any], tau: NDArray[Any]) -> ND
 
 
 def over_survivors(
-    values: NDArray[np.float64],
+    samples: Sequence[NDArray[np.float64]],
     valid: NDArray[np.bool_],
     tau: NDArray[Any],
-    reduce: Callable[[NDArray[np.float64]], Estimate],
+    reduce: Callable[..., Estimate],
     name: str,
-    stacklevel: int = 2,
 ) -> Estimate:
-    """Reduce (times, paths, ...) to (times, ...) over the valid paths of each time, with a warning if some are not."""
+    """Reduce samples (times, paths, ...) to (times, ...) over each time's valid paths; warn if some are not."""
     if not valid.all():
         stopped = int(np.sum(~valid[-1]))
         warnings.warn(
             f"{stopped} of {valid.shape[1]} paths had stopped by layer time τ={tau[-1]:.4g}: the {name} "
             "is over survivors; use quantile, which orders exploded paths at +infinity.",
             FailedPathsWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=4,  # whoever called the method of the record
         )
     with np.errstate(invalid="ignore", over="ignore"):
-        estimates = [reduce(values[k, valid[k]]) for k in range(tau.size)]
+        estimates = [reduce(*(x[k, valid[k]] for x in samples)) for k in range(tau.size)]
     return Estimate(np.stack([e.value for e in estimates]), np.stack([e.standard_error for e in estimates]))
 
 
-def quantiles_of_all(values: NDArray[np.float64], q: Any, tau: NDArray[Any], stacklevel: int = 2) -> Estimate:
+def quantiles_of_all(values: NDArray[np.float64], q: Any, tau: NDArray[Any]) -> Estimate:
     """Quantiles as `quantiles`, with checked probabilities and a warning that counts NaN."""
     probabilities = np.asarray(q, dtype=np.float64)
     if probabilities.ndim > 1 or not np.all((probabilities > 0) & (probabilities < 1)):
@@ -67,7 +66,7 @@ def quantiles_of_all(values: NDArray[np.float64], q: Any, tau: NDArray[Any], sta
             f"{missing[k]} of {values.shape[1]} paths have no value (NaN) at layer time τ={tau[k]:.4g}: "
             "the quantile leaves them out.",
             FailedPathsWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=3,
         )
     return quantiles(values, probabilities)
 
@@ -115,6 +114,27 @@ def variance(x: NDArray[np.float64]) -> Estimate:
     fourth = np.mean((x - x.mean(axis=0)) ** 4, axis=0)
     # Var(s²) = (μ₄ - σ⁴(n-3)/(n-1))/n exactly, for i.i.d. samples
     return Estimate(variance, np.sqrt(np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n))
+
+
+def controlled_mean(x: NDArray[np.float64], control: NDArray[np.float64]) -> Estimate:
+    """Mean over the first axis after regressing out controls (paths,) or (paths, controls) of mean zero."""
+    paths = x.shape[0]
+    controls = control.reshape(paths, -1)
+    count = controls.shape[1]
+    if paths <= count + 2:
+        raise ValueError(f"control must hold fewer statistics than there are paths: {count} for {paths} paths.")
+    flat = x.reshape(paths, -1)
+    slopes = np.linalg.lstsq(controls - controls.mean(axis=0), flat - flat.mean(axis=0), rcond=None)[0]
+    rest = flat - controls @ slopes
+    error = rest.std(axis=0, ddof=count + 1) / np.sqrt(paths)
+    return Estimate(rest.mean(axis=0).reshape(x.shape[1:]), error.reshape(x.shape[1:]))
+
+
+def slope(y: NDArray[np.float64], x: NDArray[np.float64]) -> Estimate:
+    """E[xy]/E[x²] over the first axis, with its linearised error."""
+    second = np.mean(x * x)
+    value = np.mean(x * y) / second
+    return Estimate(np.asarray(value), np.asarray(mean(x * (y - value * x)).standard_error / second))
 
 
 def without_error(estimate: Estimate) -> Estimate:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covsde.results.ensemble import correlation
-from covsde.results.quantity import Curve, Quantity
-from covsde.results.record import PathRecord
+from covsde.results.quantity import FROM_THE_OUTPUT, LAYER_TIME, Curve, Quantity
+from covsde.results.record import Record
 
 
 def _log_first(X: NDArray[Any]) -> NDArray[Any]:
@@ -19,7 +19,7 @@ def _log_first(X: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Gradients(PathRecord):
+class Gradients(Record):
     """Forward and backward order parameters at initialization, of an infinite limit or of finite networks.
 
     With h the features of width n, f the scalar output and v = ∂f/∂h its gradient. Arrays are NaN on paths that are
@@ -50,7 +50,7 @@ class Gradients(PathRecord):
 
         def down(name: str, heading: str, symbol: str, f: Callable[[Any], NDArray[Any]]) -> Quantity:
             return Quantity(
-                f"{name} at τ = 0", heading, symbol, "1 - τ", lambda r: Curve(1 - r.tau[::-1], f(r.G[::-1]))
+                f"{name} at τ = 0", heading, symbol, FROM_THE_OUTPUT, lambda r: Curve(1 - r.tau[::-1], f(r.G[::-1]))
             )
 
         found = [
@@ -59,7 +59,7 @@ class Gradients(PathRecord):
                 "log Phi_00 at τ = 1",
                 "squared feature norm of input 0\n",
                 "log Φ$_{00}$",
-                "layer time  τ = ℓ/L",
+                LAYER_TIME,
                 lambda r: Curve(r.tau, _log_first(r.Phi)),
             ),
         ]

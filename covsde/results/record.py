@@ -1,10 +1,11 @@
-"""What results with several arrays per path share: failures counted, statistics with standard errors."""
+"""The base of all results that hold paths: failures counted, statistics with standard errors, files."""
 
+import abc
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,53 +13,65 @@ from numpy.typing import NDArray
 from covsde.results import estimate
 from covsde.results.estimate import Estimate
 from covsde.results.npz import as_json, load_npz, save_npz
+from covsde.results.quantity import Quantity, name_of
 from covsde.results.status import FailedPathsWarning, PathStatus
 
-Record = TypeVar("Record", bound="PathRecord")
+AnyRecord = TypeVar("AnyRecord", bound="Record")
 
 # The format of the files; raised when a file of today could no longer be read.
 _FORMAT = 1
 
 
-def _mark(kind: type) -> str:
-    # Results of two kinds can have arrays of the same names: this one tells them apart.
-    return f"is_{kind.__name__}"
-
-
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class PathRecord:
+class Record(abc.ABC):
     """Arrays that have one axis of paths, whose statistics are taken over the paths that are fine.
 
-    Subclasses name that axis in `path_axis`; their `status` (paths,) holds one `PathStatus` per path.
+    Subclasses name that axis in `path_axis` and what they are compared in by `quantities`; their `status` (paths,)
+    holds one `PathStatus` per path.
     """
 
     path_axis: ClassVar[Mapping[str, int]] = {"status": 0}
+    # Whether files say what they hold: results of two kinds can have arrays of the same names.
+    _marked: ClassVar[bool] = True
 
     status: NDArray[Any]
     metadata: dict[str, Any]
 
     def __post_init__(self) -> None:
+        if not np.all(np.isin(self.status, list(PathStatus))):
+            raise ValueError(f"status must hold values of PathStatus, got {np.unique(self.status).tolist()}.")
         object.__setattr__(self, "metadata", as_json(self.metadata))
+
+    @abc.abstractmethod
+    def quantities(self) -> list[Quantity]:
+        """What `compare` looks at and its figure shows."""
 
     @property
     def paths(self) -> int:
         """Number of paths, failed ones included."""
-        return int(self.status.size)
+        return int(np.size(self.status))
 
     @property
     def kind(self) -> str:
-        """What the paths are: "limit" or "network" for those made by this library."""
+        """What the paths are: "limit" or "network" for most that are made by this library."""
         return str(self.metadata.get("kind", "ensemble"))
 
     @property
     def deterministic(self) -> bool:
-        """False: every path is a draw."""
-        return False
+        """Whether the one path is the whole law, so that every standard error is 0."""
+        return bool(self.metadata.get("deterministic", False)) and self.paths == 1
 
     @property
     def failures(self) -> dict[str, int]:
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
         return estimate.failures(self.status)
+
+    def __repr__(self) -> str:
+        """Return one line that says what is inside."""
+        return f"{type(self).__name__}({self.kind}, {self._sizes()}, {self.failures['total']} failed)"
+
+    def _sizes(self) -> str:
+        return f"{self.paths} paths"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one `.npz` file, metadata as JSON; an existing file is replaced once the new is complete.
@@ -70,12 +83,11 @@ class PathRecord:
             ValueError: for another ending.
             OSError: if the file cannot be written.
         """
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "metadata"}
-        arrays |= {_mark(type(self)): np.array(True)}
-        save_npz(path, arrays, self.metadata, _FORMAT)
+        arrays = {name: getattr(self, name) for name in self._arrays()}
+        save_npz(path, arrays | {name: np.array(True) for name in self._marks()}, self.metadata, _FORMAT)
 
     @classmethod
-    def load(cls: type[Record], path: str | os.PathLike[str]) -> Record:
+    def load(cls: type[AnyRecord], path: str | os.PathLike[str]) -> AnyRecord:
         """Read a result that `save` wrote.
 
         Args:
@@ -86,42 +98,47 @@ class PathRecord:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is damaged, or not a result of this kind.
+            ValueError: if it is damaged, not a result of this kind, or comes from a newer version.
         """
-        names = [f.name for f in dataclasses.fields(cls) if f.name != "metadata"]
-        mark = _mark(cls)
-        arrays, metadata = load_npz(path, [*names, mark], _FORMAT, f"{cls.__name__}.save", f"a {cls.__name__} result")
-        del arrays[mark]
-        return cls(**arrays, metadata=metadata)
+        what = f"a {cls.__name__} result" if cls._marked else "an ensemble"
+        names = [*cls._arrays(), *cls._marks()]
+        arrays, metadata = load_npz(path, names, _FORMAT, f"{cls.__name__}.save", what)
+        return cls(**{name: arrays[name] for name in cls._arrays()}, metadata=metadata)
 
-    def __repr__(self) -> str:
-        """Return one line that says what is inside."""
-        kind = self.metadata.get("kind", "ensemble")
-        return f"{type(self).__name__}({kind}, {self.paths} paths, {self.failures['total']} failed)"
+    @classmethod
+    def _arrays(cls) -> list[str]:
+        return [f.name for f in dataclasses.fields(cls) if f.name != "metadata"]
 
-    def mean(self, f: Callable[[Self], Any]) -> Estimate:
-        """Estimate the mean over the fine paths of a statistic of everything that belongs to a path.
+    @classmethod
+    def _marks(cls) -> list[str]:
+        return [f"is_{cls.__name__}"] if cls._marked else []
+
+    def mean(self, f: Any) -> Estimate:
+        """Estimate the mean over the paths that have not failed.
 
         Args:
-            f: statistic, such as `lambda r: np.log(r.G[0, :, 0, 0])`; maps a record to an array (paths, ...).
+            f: statistic, such as `lambda r: np.log(r.G[0, :, 0, 0])`, which maps a record to an array (paths, ...). Of
+                an `Ensemble`, a function of its matrices, such as `lambda V: V[..., 0, 1]`; of an `UnshapedEnsemble`,
+                an array such as `e.log_q`.
 
         Returns:
-            Mean and standard error, of shape (...).
+            Mean and standard error, of shape (...); of ensembles at each saved time, (times, ...). Non-finite values on
+            paths that have not failed show as a non-finite mean.
 
         Raises:
-            TypeError: if the first axis of what `f` returns is not that of the paths.
+            TypeError: if `f` is no such statistic.
 
         Warns:
             FailedPathsWarning: if paths failed, so that the mean is over the others.
         """
-        return estimate.mean(self._evaluate(f, "mean"))
+        return self._reduce("mean", estimate.mean_of_a_point if self.deterministic else estimate.mean, f)
 
-    def variance(self, f: Callable[[Self], Any]) -> Estimate:
-        """Estimate the variance over the fine paths of a statistic; arguments and warnings as for `mean`."""
-        return estimate.variance(self._evaluate(f, "variance"))
+    def variance(self, f: Any) -> Estimate:
+        """Estimate the unbiased variance over the paths that have not failed; arguments and warnings as for `mean`."""
+        return self._reduce("variance", estimate.variance_of_a_point if self.deterministic else estimate.variance, f)
 
-    def controlled_mean(self, f: Callable[[Self], Any], control: Callable[[Self], Any]) -> Estimate:
-        """Estimate the mean over the fine paths of a statistic after regressing out noise of known mean zero.
+    def controlled_mean(self, f: Any, control: Any) -> Estimate:
+        """Estimate the mean of a statistic after regressing out noise of known mean zero.
 
         The outputs f(0) of networks before training are such noise: they are of order width^{-1/2}, have mean zero, and
         most of what training adds to the spread of later outputs is a multiple of them.
@@ -131,45 +148,32 @@ class PathRecord:
             control: statistics whose mean is exactly 0, with values (paths,) or (paths, controls).
 
         Returns:
-            Mean and standard error, of shape (...).
+            Mean and standard error, as `mean`.
 
         Raises:
             ValueError: if there are not more paths than controls + 2.
         """
-        values = self._evaluate(f, "controlled mean")
-        controls = self._evaluate(control, "controlled mean").reshape(values.shape[0], -1)
-        paths, count = controls.shape
-        if paths <= count + 2:
-            raise ValueError(f"control must hold fewer statistics than there are paths: {count} for {paths} paths.")
-        flat = values.reshape(paths, -1)
-        centred = controls - controls.mean(axis=0)
-        slopes = np.linalg.lstsq(centred, flat - flat.mean(axis=0), rcond=None)[0]
-        rest = flat - controls @ slopes
-        error = rest.std(axis=0, ddof=count + 1) / np.sqrt(paths)
-        shape = values.shape[1:]
-        return Estimate(rest.mean(axis=0).reshape(shape), error.reshape(shape))
+        return self._reduce("controlled mean", estimate.controlled_mean, f, control)
 
-    def slope(self, y: Callable[[Self], Any], x: Callable[[Self], Any]) -> Estimate:
-        """Estimate E[xy]/E[x²], the slope of y on x through the origin, over the fine paths.
+    def slope(self, y: Any, x: Any) -> Estimate:
+        """Estimate E[xy]/E[x²], the slope of y on x through the origin, over the paths that have not failed.
 
         Args:
             y: statistic, as for `mean`, with values (paths,).
             x: likewise.
 
         Returns:
-            Slope and its standard error (linearised), both of shape ().
+            Slope and its standard error (linearised), both of shape (), or (times,).
         """
-        ys, xs = self._evaluate(y, "slope"), self._evaluate(x, "slope")
-        second = np.mean(xs * xs)
-        value = np.mean(xs * ys) / second
-        return Estimate(np.asarray(value), np.asarray(estimate.mean(xs * (ys - value * xs)).standard_error / second))
+        return self._reduce("slope", estimate.slope, y, x)
 
-    def _evaluate(self, f: Callable[[Self], Any], name: str) -> NDArray[np.float64]:
+    def _reduce(self, name: str, how: Callable[..., Estimate], *statistics: Any) -> Estimate:
+        """What `how` makes of the samples of the statistics; called by the method that the user calls."""
         fine = self.status == PathStatus.FINE
-        chosen = self
-        if not fine.all():
+        chosen, count = self, int(fine.sum())
+        if count < self.paths:
             warnings.warn(
-                f"{np.sum(~fine)} of {self.paths} paths failed (see .failures): the {name} is over the others.",
+                f"{self.paths - count} of {self.paths} paths failed (see .failures): the {name} is over the others.",
                 FailedPathsWarning,
                 stacklevel=3,
             )
@@ -177,10 +181,109 @@ class PathRecord:
                 k: np.compress(fine, getattr(self, k), axis=axis) for k, axis in self.path_axis.items()
             }
             chosen = dataclasses.replace(self, **arrays)
-        values = np.asarray(f(chosen))
-        if values.ndim == 0 or values.shape[0] != int(fine.sum()) or values.dtype.kind not in "biuf":
-            raise TypeError(
-                f"the statistic must return a real array with the {int(fine.sum())} paths first, as in "
-                f"lambda r: np.log(r.G[0, :, 0, 0]); it gave shape {values.shape}."
-            )
-        return values.astype(np.float64)
+        samples = [np.asarray(f(chosen)) for f in statistics]
+        for values in samples:
+            if values.ndim == 0 or values.shape[0] != count or values.dtype.kind not in "biuf":
+                raise TypeError(
+                    f"the statistic must return a real array with the {count} paths first, as in "
+                    f"lambda r: np.log(r.G[0, :, 0, 0]); it gave shape {values.shape}."
+                )
+        return how(*(values.astype(np.float64) for values in samples))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class StoppingPaths(Record):
+    """Paths over layer time that may stop on the way: statistics at each saved time are over those still valid there.
+
+    Subclasses declare `__init__`, which fixes the order of the arguments, and `evaluate`; arrays over layer time have
+    shape (times, paths, ...) and nothing finite after the `stop_tau` of a path.
+    """
+
+    _marked: ClassVar[bool] = False
+
+    tau: NDArray[Any]
+    stop_tau: NDArray[Any]
+
+    @abc.abstractmethod
+    def evaluate(self, f: Any) -> NDArray[np.float64]:
+        """The statistic on every path, (times, paths, ...), float64.
+
+        Args:
+            f: as for `mean`.
+
+        Returns:
+            Its values; after the stop of a path, what f makes of the arrays there.
+        """
+
+    def _fill(self, **values: Any) -> None:
+        """What a generated `__init__` does."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, dtype in (("tau", np.float64), ("stop_tau", np.float64), ("status", np.int8)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
+        tau, over_time = self.tau, [name for name, axis in self.path_axis.items() if axis == 1]
+        if tau.ndim != 1 or tau.size == 0:
+            raise ValueError(f"tau must have shape (times,) with at least one time, got shape {tau.shape}.")
+        if not (np.all(np.diff(tau) > 0) and tau[0] >= 0 and tau[-1] <= 1 + 1e-9):
+            raise ValueError("tau must increase strictly within [0, 1]; sort it and remove repeated times.")
+        paths = getattr(self, over_time[0]).shape[1]
+        for name in ("status", "stop_tau"):
+            shape = getattr(self, name).shape
+            if shape != (paths,):
+                raise ValueError(f"{name} must have shape (paths,) = ({paths},) as in {over_time[0]}, got {shape}.")
+        if not np.all((self.stop_tau >= 0) & (self.stop_tau <= 1 + 1e-9)):
+            raise ValueError("stop_tau must lie within [0, 1]; use 1.0 for paths that are fine.")
+        # A finite value after the stop would enter quantiles as if the path were still valid.
+        for name in over_time:
+            if np.any(np.isfinite(getattr(self, name)[~self.alive])):
+                raise ValueError(
+                    f"{name} must not hold finite values after a path's stop_tau; set them to NaN, or to +inf where "
+                    "they exploded."
+                )
+
+    @property
+    def label(self) -> str:
+        """Name of the result in tables and legends."""
+        return name_of(self)
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Whether each path is still valid at each saved time, shape (times, paths)."""
+        return estimate.alive(self.status, self.stop_tau, self.tau)
+
+    def quantile(self, f: Any, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
+        """Estimate quantiles of a statistic over all paths, exploded ones included.
+
+        An exploded path enters as what `f` makes of an infinite variance, that is at +inf for its logarithm; paths on
+        which `f` is NaN (a correlation after the stop, say) are left out and counted in a warning.
+
+        Args:
+            f: statistic, as for `mean`.
+            q: probability in (0, 1), or a one-dimensional sequence of them.
+
+        Returns:
+            Quantile and standard error, each (times, ...), or (times, len(q), ...) for a sequence. The
+            standard error is distribution-free: half the distance between the order statistics at
+            q ± sqrt(q(1-q)/N). It is NaN where N is too small to contain that interval and inf where the
+            interval reaches exploded paths.
+
+        Raises:
+            TypeError: if `f` is no statistic of these paths.
+            ValueError: if `q` is not within (0, 1).
+
+        Warns:
+            FailedPathsWarning: if values were NaN and therefore left out.
+        """
+        found = estimate.quantiles_of_all(self.evaluate(f), q, self.tau)
+        return estimate.without_error(found) if self.deterministic else found
+
+    def _sizes(self) -> str:
+        return f"{super()._sizes()}, {self.tau.size} times"
+
+    def _reduce(self, name: str, how: Callable[..., Estimate], *statistics: Any) -> Estimate:
+        samples = [self.evaluate(f) for f in statistics]
+        return estimate.over_survivors(samples, self.alive, self.tau, how, name)

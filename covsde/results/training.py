@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from covsde.descent.trajectory import KernelTrajectory
 from covsde.results.estimate import Estimate, failures
 from covsde.results.npz import load_npz, save_npz
-from covsde.results.quantity import Curve, Quantity
-from covsde.results.record import PathRecord
+from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
+from covsde.results.record import Record
 from covsde.results.status import PathStatus
 
 _FORMAT = 1
@@ -39,16 +39,14 @@ def over_updates(inputs: int) -> list[Quantity]:
     """What training is compared in, whatever its limit: outputs of the first inputs, and the loss."""
 
     def output(p: int) -> Quantity:
-        return Quantity(
-            f"f({p}) at the end", f"output of input {p}\n", f"f({p})", "update", lambda r: r.over_updates(p)
-        )
+        return Quantity(f"f({p}) at the end", f"output of input {p}\n", f"f({p})", UPDATE, lambda r: r.over_updates(p))
 
-    loss = Quantity("loss at the end", "loss\n", "loss", "update", lambda r: r.over_updates(None))
+    loss = Quantity("loss at the end", "loss\n", "loss", UPDATE, lambda r: r.over_updates(None))
     return [*(output(p) for p in range(min(inputs, _MOST_INPUTS))), loss]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Training(PathRecord):
+class Training(Record):
     """Training of an infinite limit or of finite networks: outputs over updates, order parameters over layer time.
 
     A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
@@ -111,7 +109,7 @@ class Training(PathRecord):
             "|h(end) - h(0)|²/n of input 0 at τ = 1",
             "feature movement of input 0\nby the last update",
             "|h - h(0)|² / n",
-            "layer time  τ = ℓ/L",
+            LAYER_TIME,
             lambda r: Curve(r.tau, r._or_infinite(r.movement())),
         )
         return [*over_updates(self.targets.size), moved]
@@ -197,7 +195,7 @@ class TrainedKernels(Training):
         """The status, if it is not `FINE`, and "total"."""
         return failures(np.asarray([self.status]))
 
-    def _evaluate(self, f: Callable[[Any], Any], name: str) -> NDArray[np.float64]:
+    def _reduce(self, name: str, how: Callable[..., Estimate], *statistics: Any) -> Estimate:
         raise ValueError(f"a deterministic limit is one trajectory and has no {name} over paths: use its mean(f).")
 
     def quantities(self) -> list[Quantity]:

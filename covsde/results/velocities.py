@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results.quantity import Curve, Quantity
-from covsde.results.record import PathRecord
+from covsde.results.quantity import LAYER_TIME, Curve, Quantity
+from covsde.results.record import Record
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Velocities(PathRecord):
+class Velocities(Record):
     """How fast features move when gradient flow starts, of an infinite limit or of finite networks.
 
     The hidden matrices flow as dW/dt = -(η₀/n) ∂loss/∂W, so that one unit of time is one step of gradient descent with
@@ -55,7 +55,7 @@ class Velocities(PathRecord):
         """How fast the features and the output of input 0 move: what `compare` looks at."""
 
         def over_time(name: str, heading: str, symbol: str, f: Callable[[Any], NDArray[Any]]) -> Quantity:
-            return Quantity(f"{name} at τ = 1", heading, symbol, "layer time  τ = ℓ/L", lambda r: Curve(r.tau, f(r)))
+            return Quantity(f"{name} at τ = 1", heading, symbol, LAYER_TIME, lambda r: Curve(r.tau, f(r)))
 
         return [
             over_time("dPhi_00/dt", "growth of the feature norm\n", "dΦ$_{00}$/dt", lambda r: r.dPhi_dt[:, :, 0, 0]),

@@ -1,30 +1,23 @@
 """The result for two inputs through an unshaped network: paths of w, q and log V, with standard errors."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results import estimate
-from covsde.results.estimate import Estimate, over_survivors, quantiles_of_all
-from covsde.results.npz import as_json, load_npz, save_npz
-from covsde.results.quantity import Curve, Quantity
-from covsde.results.status import PathStatus
-
-_FORMAT = 1
-_ARRAYS = ("tau", "w", "log_variance", "status", "stop_tau")
+from covsde.results.quantity import LAYER_TIME, Curve, Quantity
+from covsde.results.record import StoppingPaths
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class UnshapedEnsemble:
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class UnshapedEnsemble(StoppingPaths):
     """Two inputs through an unshaped (leaky) ReLU network, in the limit or at finite width.
 
     In the network of width n, w = 1/(n√(1-ρ_ℓ)) and q = ℓ²(1-ρ_ℓ); in the limit w is the solution of the linear SDE
     and q = t²/w². After the `stop_tau` of a path w and log V are NaN, with one exception: where the inputs became
-    exactly parallel w is +inf, so that quantiles of w and q still count the path.
+    exactly parallel w is +inf, so that quantiles of w and q still count the path. Statistics are arrays
+    (times, paths, ...) computed from the ensemble, such as `e.w` or `e.log_q`.
 
     Args:
         tau: Layer times l/L, increasing within [0, 1], shape (times,).
@@ -42,34 +35,33 @@ class UnshapedEnsemble:
     Source: arXiv 2310.12079 (q); w is its inverse root.
     """
 
-    tau: NDArray[Any]
+    path_axis: ClassVar = {"w": 1, "log_variance": 1, "status": 0, "stop_tau": 0}
+
     w: NDArray[Any]
     log_variance: NDArray[Any]
-    status: NDArray[Any]
-    stop_tau: NDArray[Any]
-    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        tau: NDArray[Any],
+        w: NDArray[Any],
+        log_variance: NDArray[Any],
+        status: NDArray[Any],
+        stop_tau: NDArray[Any],
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        w, log_variance = (np.asarray(x, dtype=np.float64) for x in (w, log_variance))
+        self._fill(tau=tau, w=w, log_variance=log_variance, status=status, stop_tau=stop_tau, metadata=metadata or {})
 
     def __post_init__(self) -> None:
-        for name in ("tau", "w", "log_variance", "stop_tau"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        object.__setattr__(self, "status", np.asarray(self.status).astype(np.int8))
-        object.__setattr__(self, "metadata", as_json(self.metadata))
-        tau, shape = self.tau, self.w.shape
-        if tau.ndim != 1 or not (np.all(np.diff(tau) > 0) and np.all((tau >= 0) & (tau <= 1 + 1e-9))):
-            raise ValueError("tau must increase strictly within [0, 1]; sort it and remove repeated times.")
-        if len(shape) != 2 or shape[0] != tau.size or 0 in shape or self.log_variance.shape != shape:
+        shape, times = self.w.shape, np.size(self.tau)
+        if len(shape) != 2 or shape[0] != times or 0 in shape or self.log_variance.shape != shape:
             raise ValueError(
-                f"w and log_variance must both have shape (times, paths) with times = {tau.size} as in tau, got "
+                f"w and log_variance must both have shape (times, paths) with times = {times} as in tau, got "
                 f"{shape} and {self.log_variance.shape}."
             )
-        if self.status.shape != shape[1:] or self.stop_tau.shape != shape[1:]:
-            raise ValueError(f"status and stop_tau must have shape (paths,) = {shape[1:]} as in w.")
-        if not np.all(np.isin(self.status, [int(s) for s in PathStatus])):
-            raise ValueError(f"status must hold values of PathStatus, got {np.unique(self.status).tolist()}.")
+        super().__post_init__()
         if "clock" not in self.metadata:
             raise ValueError('metadata must have "clock", the T = depth/width that turns layer time into t.')
-        if np.any(np.isfinite(self.w[~self.alive])) or np.any(np.isfinite(self.log_variance[~self.alive])):
-            raise ValueError("w and log_variance must not be finite after a path's stop_tau; set them to NaN.")
 
     @property
     def t(self) -> NDArray[np.float64]:
@@ -105,122 +97,33 @@ class UnshapedEnsemble:
 
     def quantities(self) -> list[Quantity]:
         """Angle and variance over layer time: what `compare` looks at."""
-        axis = "layer time  τ = ℓ/L"
         return [
-            Quantity("log q at τ = 1", "q = ℓ²(1 - ρ)\n", "log q", axis, lambda e: Curve(e.tau[1:], e.log_q[1:])),
-            Quantity("log V/V₀ at τ = 1", "variance\n", "log V(τ)/V(0)", axis, lambda e: Curve(e.tau, e.log_variance)),
+            Quantity("log q at τ = 1", "q = ℓ²(1 - ρ)\n", "log q", LAYER_TIME, lambda e: Curve(e.tau[1:], e.log_q[1:])),
+            Quantity(
+                "log V/V₀ at τ = 1",
+                "variance\n",
+                "log V(τ)/V(0)",
+                LAYER_TIME,
+                lambda e: Curve(e.tau, e.log_variance),
+            ),
         ]
 
-    @property
-    def deterministic(self) -> bool:
-        """False: every path is a draw."""
-        return False
-
-    @property
-    def paths(self) -> int:
-        """Number of paths, stopped ones included."""
-        return int(self.w.shape[1])
-
-    @property
-    def kind(self) -> str:
-        """What the paths are: "limit", "network" or "chain" for those made by this library."""
-        return str(self.metadata.get("kind", "ensemble"))
-
-    @property
-    def label(self) -> str:
-        """Name of the ensemble in tables and legends."""
-        width = self.metadata.get("width")
-        return str(self.metadata.get("label") or (self.kind if width is None else f"{self.kind}, width {width}"))
-
-    @property
-    def failures(self) -> dict[str, int]:
-        """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
-        return estimate.failures(self.status)
-
-    @property
-    def alive(self) -> NDArray[np.bool_]:
-        """Whether each path is still valid at each saved time, shape (times, paths)."""
-        return estimate.alive(self.status, self.stop_tau, self.tau)
-
-    def __repr__(self) -> str:
-        """Return one line that says what is inside."""
-        return (
-            f"UnshapedEnsemble({self.kind}, {self.paths} paths, {self.tau.size} times, {self.failures['total']} failed)"
-        )
-
-    def mean(self, values: Any) -> Estimate:
-        """Estimate a mean over the paths that are still valid at each saved time.
+    def evaluate(self, f: Any) -> NDArray[np.float64]:
+        """Return an array computed from this ensemble as the values of a statistic.
 
         Args:
-            values: Array (times, paths, ...) computed from this ensemble, such as `e.w` or `e.log_q`.
+            f: Array (times, paths, ...), such as `e.w` or `e.log_q`.
 
         Returns:
-            Mean and standard error, each of shape (times, ...).
+            The same, float64.
 
         Raises:
-            ValueError: If `values` does not start with (times, paths).
-
-        Warns:
-            FailedPathsWarning: If paths had stopped, so that the mean is conditional on survival.
+            ValueError: If it does not start with (times, paths).
         """
-        return over_survivors(self._samples(values), self.alive, self.tau, estimate.mean, "mean")
-
-    def variance(self, values: Any) -> Estimate:
-        """Estimate a variance, otherwise as `mean`; the standard error is from the fourth central moment."""
-        return over_survivors(self._samples(values), self.alive, self.tau, estimate.variance, "variance")
-
-    def quantile(self, values: Any, q: float | Sequence[float] | NDArray[Any]) -> Estimate:
-        """Estimate quantiles over all paths that have a value, infinite ones included.
-
-        Args:
-            values: Array (times, paths, ...) as for `mean`.
-            q: Probability in (0, 1), or a one-dimensional sequence of them.
-
-        Returns:
-            Quantile and distribution-free standard error, each (times, ...) or (times, len(q), ...).
-
-        Raises:
-            ValueError: If `q` is not within (0, 1), or `values` does not start with (times, paths).
-
-        Warns:
-            FailedPathsWarning: If values were NaN and therefore left out.
-        """
-        return quantiles_of_all(self._samples(values), q, self.tau)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ensemble to a compressed `.npz` file without pickles.
-
-        Args:
-            path: File to write, ending in ".npz"; an existing file is replaced once the new one is complete.
-
-        Raises:
-            ValueError: If `path` does not end in ".npz".
-            OSError: If the directory does not exist or is not writable.
-        """
-        save_npz(path, {name: getattr(self, name) for name in _ARRAYS}, self.metadata, _FORMAT)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "UnshapedEnsemble":
-        """Read an ensemble written by `save`.
-
-        Args:
-            path: File to read.
-
-        Returns:
-            The ensemble.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged, is not an unshaped ensemble, or comes from a newer version.
-        """
-        arrays, metadata = load_npz(path, _ARRAYS, _FORMAT, "UnshapedEnsemble.save", "an unshaped ensemble")
-        return cls(**arrays, metadata=metadata)
-
-    def _samples(self, values: Any) -> NDArray[np.float64]:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(f, dtype=np.float64)
         if array.shape[:2] != self.w.shape:
             raise ValueError(
-                f"values must have shape (times, paths, ...) = {self.w.shape} as in w, got {array.shape}; pass for "
+                f"f: values must have shape (times, paths, ...) = {self.w.shape} as in w, got {array.shape}; pass for "
                 "example e.w or e.log_q."
             )
         return array
