@@ -25,8 +25,8 @@ def kernels(
 ) -> Kernels:
     """Kernels of an infinitely wide network at initialization, from the input Gram matrix V0.
 
-    Differentiable (in reverse mode) with respect to `V0` and to hyperparameters of `architecture`, such as β, within JAX
-    transformations: arguments are then not checked, and the dtype is that of V0.
+    Differentiable (in reverse mode) with respect to `V0` and to hyperparameters of `architecture`, such as β,
+    within transformations: arguments are then not checked, and the dtype is that of V0.
 
     Args:
         architecture: one whose kernels are deterministic, e.g. ResNet(jax.nn.relu, beta=1.0).
