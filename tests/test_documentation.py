@@ -88,8 +88,8 @@ def test_formulas_lists_and_links_are_rendered(site: Path) -> None:
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     built = "".join(page.read_text() for page in (site / "api").glob("*.html"))
     anchors = set(re.findall(r'id="covsde\.(?:[\w.]+\.)?(\w+)"', built))
-    public = {name for name in vars(cs) if not name.startswith("_") and not inspect.ismodule(getattr(cs, name))}
-    public |= {name for name in vars(extend) if not name.startswith("_")}
+    named = vars(cs) | vars(extend)
+    public = {name for name, value in named.items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert public - anchors == set()
 
 
@@ -141,6 +141,17 @@ def test_every_file_and_name_that_a_page_mentions_exists(page: Path) -> None:
     names = set(re.findall(r"(?<![\w./])covsde(?:\.\w+)+", text))
     gone += sorted(name for name in names if not exists(name))
     assert not gone, gone
+
+
+def test_every_module_that_a_source_mentions_exists() -> None:
+    for source in sorted((ROOT / "covsde").rglob("*.py")):
+        if source.name == "_moved.py":  # names what was
+            continue
+        text = source.read_text()
+        paths = re.findall(r"\w+/[\w/]*\.py\b", text)
+        gone = [path for path in paths if not (ROOT / path).exists() and not any(ROOT.glob(f"covsde/**/{path}"))]
+        gone += [name for name in re.findall(r"`(covsde(?:\.\w+)+)`", text) if not exists(name)]
+        assert not gone, (source, gone)
 
 
 def test_the_gallery_takes_only_quick_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
