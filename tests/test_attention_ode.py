@@ -109,6 +109,14 @@ def test_the_map_of_relu_correlations_is_the_gaussian_integral() -> None:
         assert abs(product.mean() - float(relu_correlation(jnp.asarray(0.4), slope))) < 4 * error
 
 
+def test_relu_correlations_have_slope_one_at_one_and_the_slope_of_the_odd_part_at_minus_one() -> None:
+    # κ'(ρ) = 1 - (1-a)²/(π(1+a²)) arccos ρ, and x ↦ ax at ρ = -1 leaves 2a/(1+a²)
+    for a in (0.0, 0.3):
+        slope = jax.grad(lambda rho, a=a: relu_correlation(rho, a))
+        assert float(slope(jnp.asarray(1.0))) == 1
+        assert float(slope(jnp.asarray(-1.0))) == pytest.approx(2 * a / (1 + a**2), abs=1e-15)
+
+
 def test_the_angle_exponent_has_its_reference_values() -> None:
     alpha = 0.4
     # By adaptive quadrature; Gauss–Hermite rules are wrong in the third digit at these slopes.

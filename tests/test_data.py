@@ -1,4 +1,4 @@
-"""Targets: numbers of any real kind are the same targets to everything that takes them, anything else is refused."""
+"""Numbers of any real kind are the same data to everything that takes them; anything else is refused in a sentence."""
 
 from fractions import Fraction
 from typing import Any
@@ -65,3 +65,11 @@ def test_numbers_of_any_real_kind_are_targets(targets: Any) -> None:
 def test_regression_may_have_several_outputs_and_inputs_without_targets() -> None:
     assert check_target_columns([1, 2], 3).shape == (2, 1)
     assert check_target_columns([[1, 2, 3]], 3).shape == (1, 3)
+
+
+def test_what_is_no_stream_and_no_layer_time_is_named() -> None:
+    resnet = cs.ResNet("relu")
+    with pytest.raises(ValueError, match=r"X0 must be streams \(m, n\) or \(n,\) of real numbers; its dtype is <U1"):
+        cs.simulate_streams(resnet, ["a"])
+    with pytest.raises(ValueError, match="save_at must hold layer times"):
+        cs.simulate_streams(resnet, [1.0], save_at=["a"])

@@ -324,7 +324,38 @@ def test_a_zero_input_stays_zero_and_does_not_disturb_the_others(name: str) -> N
         np.testing.assert_allclose(W[0, :3, :3], step(DRIFTS[name], V_START, 0.1), rtol=1e-13)
 
 
-def test_the_drift_is_differentiable_up_to_coincident_inputs() -> None:
-    for rho in (-0.5, 0.0, 0.25, 0.5, 1 - 1e-9):
+def test_the_angular_factor_is_differentiable_up_to_coincident_and_opposite_inputs() -> None:
+    for rho in (-1.0, -1 + 1e-15, -1 + 1e-9, -0.5, 0.0, 0.25, 0.5, 1 - 1e-9, 1 - 1e-15, 1.0):
         slope = jax.grad(sin_minus_angle_cos)(entries(rho))
-        assert float(slope) == pytest.approx(-math.acos(rho), rel=1e-6)  # f' = -arccos
+        assert float(slope) == pytest.approx(-math.acos(rho), rel=1e-14)  # f' = -arccos
+    assert float(sin_minus_angle_cos(entries(1.0))) == 0
+    assert float(sin_minus_angle_cos(entries(-1.0))) == math.pi
+
+
+def gradient(fn: Callable[..., Any], *at: float) -> list[float]:
+    return [float(x) for x in jax.grad(fn, (0, 1, 2))(*map(entries, at))]
+
+
+@pytest.mark.parametrize("excess", [-1e-15, 0.0, 1e-15])
+def test_the_shaped_relu_drift_of_coincident_and_opposite_inputs_has_its_derivatives(excess: float) -> None:
+    # b = 0 to second order at ρ = 1 and b = -κ/2 V^{αβ} at ρ = -1, also where rounding has put |ρ| beyond 1. Within it,
+    # the angle 10⁻¹⁵ away is 5·10⁻⁸.
+    vi, vj = 1.3, 0.7
+    vij = math.sqrt(vi) * math.sqrt(vj) * (1 + excess)
+    drift = ReLUDrift(3.0)
+    np.testing.assert_allclose(gradient(drift.rate, vi, vj, vij), [0, 0, 0], atol=1e-7)
+    np.testing.assert_allclose(gradient(drift.rate, vi, vj, -vij), [0, 0, -1.5], atol=1e-7)
+    flow = lambda *V: drift.covariance_flow(*V, entries(0.1))  # noqa: E731
+    np.testing.assert_allclose(gradient(flow, vi, vj, vij), [0, 0, 1], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["tanh", "cubic", "softplus"])
+def test_the_smooth_flow_has_continuous_derivatives_up_to_coincident_and_opposite_inputs(name: str) -> None:
+    drift, dt = DRIFTS[name], entries(0.1)
+    flow = lambda *V: drift.covariance_flow(*V, dt)  # noqa: E731
+    for v in (0.25, 1.0):
+        for vij in (v, -v):
+            np.testing.assert_allclose(gradient(flow, v, v, vij), gradient(flow, v, v, vij * (1 - 1e-9)), atol=1e-8)
+        # V^{αα} = V^{ββ} = V^{αβ} stay equal: together they move as the variance does.
+        slope = jax.grad(lambda v: drift.variance_flow(v, dt))(entries(v))
+        assert sum(gradient(flow, v, v, v)) == pytest.approx(float(slope), rel=1e-12)

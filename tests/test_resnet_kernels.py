@@ -269,7 +269,7 @@ def test_post_activation_kernels_of_a_linear_network_are_those_of_a_pre_activati
 
 def test_gradients_with_respect_to_beta_and_inputs_agree_with_finite_differences() -> None:
     x = np.random.default_rng(0).standard_normal((3, 4))
-    x[2] = x[0]  # a repeated input: ρ = 1, where arccos has no derivative
+    x[2] = x[0]  # a repeated input: ρ = 1, where arccos has no derivative and turns rounding into 10⁻⁸
 
     def kernels_of(beta: Any, x: Any, V0: Any) -> Any:
         k = cs.kernels(cs.ResNet(jax.nn.relu, beta), V0, save_at=[0, 1], tolerance=1e-11)
@@ -284,10 +284,52 @@ def test_gradients_with_respect_to_beta_and_inputs_agree_with_finite_differences
     def difference(db: float, dx: np.ndarray) -> float:
         return (scalar(1.3 + h * db, x + h * dx) - scalar(1.3 - h * db, x - h * dx)) / (2 * h)
 
-    assert float(to_beta) == pytest.approx(difference(1, np.zeros_like(x)), rel=1e-6)
+    # Differences err by O(h²) and by what rounding adds to the kernels, 10⁻¹³ or so, over h.
+    assert float(to_beta) == pytest.approx(difference(1, np.zeros_like(x)), rel=1e-8)
     direction = np.random.default_rng(1).standard_normal(x.shape)
     direction[2] = direction[0]  # repeated inputs stay repeated
-    assert float(np.sum(np.asarray(to_x) * direction)) == pytest.approx(difference(0, direction), rel=1e-5)
+    assert float(np.sum(np.asarray(to_x) * direction)) == pytest.approx(difference(0, direction), rel=1e-8)
+
+
+@pytest.mark.parametrize("depth", [None, 1000])
+def test_kernels_of_proportional_inputs_are_those_of_one_input_with_their_derivatives(depth: int | None) -> None:
+    # x and 1.7 x: H = 1.7 v e^{β²/2}, G = e^{β²/2} and K = β²/2 H, though their variances are rounded differently.
+    def along(beta: Any, v: Any, c: Any) -> Any:
+        x = jnp.stack([jnp.ones_like(c), c])
+        k = cs.kernels(cs.ResNet(jax.nn.relu, beta), v * jnp.outer(x, x), depth=depth)
+        found = jnp.stack([k.H[-1, 0, 1], k.G[0, 0, 1], k.ntk[0, 1]])
+        return found, found
+
+    def exact(beta: Any, v: Any, c: Any) -> Any:
+        layer = 1.0 if depth is None else 1 + beta**2 / 2 / depth
+        growth = jnp.exp(beta**2 / 2) if depth is None else layer**depth
+        return jnp.stack([c * v * growth, growth, beta**2 / 2 * c * v * growth / layer])
+
+    slopes = jax.jit(jax.jacrev(along, (0, 1, 2), has_aux=True))
+    for v in (0.3, 0.7):
+        at = tuple(map(jnp.asarray, (1.3, v, 1.7)))
+        found, values = slopes(*at)
+        np.testing.assert_allclose(values, exact(*at), rtol=1e-9)
+        np.testing.assert_allclose(found, jax.jacrev(exact, (0, 1, 2))(*at), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["closed form", "quadrature"])
+def test_relu_moments_of_coincident_and_opposite_inputs_are_exact_with_their_derivatives(kind: str) -> None:
+    # E φφ = V^{αβ}/2 and E φ'φ' = 1/2 at ρ = 1, both 0 at ρ = -1, whatever rounding has done to ρ.
+    moments = moments_of(jax.nn.relu) if kind == "closed form" else Quadrature(jax.nn.relu, PolarRule(24, 12))
+
+    def both(*V: Any) -> Any:
+        found = jnp.stack([moments.product(*V), moments.slope_product(*V)])
+        return found, found
+
+    derivatives = jax.jit(jax.jacrev(both, (0, 1, 2), has_aux=True))
+    vi, vj = 1.3, 0.7
+    for sign, half in ((1, 0.5), (-1, 0.0)):
+        for ulps in (-8, -1, 0, 1, 8):
+            vij = sign * math.sqrt(vi) * math.sqrt(vj) * (1 + ulps * np.finfo(np.float64).eps)
+            found, values = derivatives(*map(jnp.asarray, (vi, vj, vij)))
+            np.testing.assert_allclose(values, [half * vij, half], atol=1e-14)
+            np.testing.assert_allclose(np.transpose(found), [[0, 0, half], [0, 0, 0]], atol=1e-14)
 
 
 def test_finite_depth_kernels_are_differentiable_too() -> None:

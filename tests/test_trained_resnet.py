@@ -1,5 +1,7 @@
 """Trained ResNets: exact values, values of other programs, the law of real networks, and what must hold exactly."""
 
+import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -264,6 +266,93 @@ def test_two_matrix_blocks_of_tanh() -> None:
     assert np.all(np.abs(np.diag(run.H[-1]) - stream) < 4 * np.diag(error["H"][-1]) + 3e-3)
     assert np.all(error["outputs"] < 2e-3)
     assert run.ntk[0, 0, 0] == pytest.approx(cs.kernels(res, ONE).ntk[0, 0], rel=5e-3)
+
+
+# --- extrapolation in the step, and Monte Carlo errors of statistics ----------------------------------------------
+
+
+def test_the_error_of_infinite_depth_is_of_the_recorded_order_and_is_extrapolated_away() -> None:
+    rate, kernel = 0.2, math.e  # f(1) = η₀ K y
+    coarse, fine = (
+        cs.train(problems.LINEAR, ONE, targets=[1.0], updates=1, learning_rate=rate, steps=steps, save_at=[0, 0.5, 1])
+        for steps in (4, 8)
+    )
+    assert coarse.metadata["order"] == fine.metadata["order"] == 2
+    exact = np.array([rate * kernel, 0.5 * (rate * kernel - 1) ** 2, kernel])
+
+    def everything(r: cs.TrainedKernels) -> np.ndarray:
+        return np.array([r.outputs[1, 0], r.losses[1], r.ntk[0, 0, 0]])
+
+    errors = [np.abs(everything(r) - exact) for r in (coarse, fine)]
+    # Half the step, a quarter of an error of second order; what is left is of third order.
+    np.testing.assert_allclose(errors[0] / errors[1], 4, rtol=0.2)
+    value, error = cs.richardson(coarse, fine, everything)
+    assert np.all(error == 0)  # nothing is sampled, and one key serves both
+    assert np.all(np.abs(value - exact) < 0.3 * errors[1])
+
+
+def test_blocks_of_two_matrices_have_an_error_of_the_recorded_order() -> None:
+    # Up to the first update hidden units are independent, and any step is exact.
+    settings: dict[str, Any] = {"targets": [1.0], "updates": 2, "learning_rate": 0.3, "save_at": [0, 0.5, 1]}
+    runs = [cs.train(cs.ResNet("linear", 1.0, "two-matrix"), ONE, steps=steps, **settings) for steps in (4, 8, 16)]
+    assert {run.metadata["order"] for run in runs} == {2}
+
+    def last(r: cs.TrainedKernels) -> np.ndarray:
+        return np.array([r.outputs[2, 0], r.H[-1, 2, 2], r.ntk[2, 0, 0]])
+
+    first, second = (last(b) - last(a) for a, b in itertools.pairwise(runs))
+    np.testing.assert_allclose(first / second, 4, rtol=0.3)
+    rough, sharp = (cs.richardson(a, b, last).value for a, b in itertools.pairwise(runs))
+    assert np.all(np.abs(sharp - rough) < 0.2 * np.abs(first))
+
+
+def test_extrapolation_of_particles_is_within_its_standard_error() -> None:
+    settings: dict[str, Any] = {"targets": [1.0], "updates": 2, "learning_rate": 0.3, "save_at": [0, 0.5, 1]}
+    coarse, fine, best = (
+        cs.train(problems.TANH, ONE, steps=steps, key=steps, paths=2048, chunk=256, **settings) for steps in (2, 4, 8)
+    )
+    value, error = cs.richardson(coarse, fine, lambda r: r.outputs[1:])
+    a, b = (r.standard_error["outputs"][1:] for r in (coarse, fine))
+    np.testing.assert_allclose(value, fine.outputs[1:] + (fine.outputs[1:] - coarse.outputs[1:]) / 3)
+    np.testing.assert_allclose(error, np.hypot(4 / 3 * b, a / 3))
+    assert np.all(np.abs(value - best.outputs[1:]) < 4 * np.hypot(error, best.standard_error["outputs"][1:]))
+    for change, sentence in (({"seed": 2}, "use another key"), ({"chunk": 512}, "particles per system: use the same")):
+        other = dataclasses.replace(fine, metadata=fine.metadata | change)
+        with pytest.raises(ValueError, match=sentence):
+            cs.richardson(coarse, other, lambda r: r.outputs)
+
+
+def test_a_limit_of_finite_depth_has_no_steps_to_extrapolate_in() -> None:
+    shallow, deep = (solve(problems.EXACT[0], depth=depth, updates=1) for depth in (4, 8))
+    with pytest.raises(ValueError, match="needs two limits with steps, from simulate or train, at infinite depth"):
+        cs.richardson(shallow, deep, lambda r: r.outputs)
+
+
+def test_statistics_of_particles_have_the_errors_of_their_systems(tanh: cs.TrainedKernels, tmp_path: Path) -> None:
+    assert len(tanh.replicates["H"]) == tanh.metadata["systems"] > 2
+    for name, error in tanh.standard_error.items():
+        value, found = tanh.mean(lambda r, name=name: getattr(r, name))
+        np.testing.assert_array_equal(value, getattr(tanh, name))
+        np.testing.assert_allclose(found, error, rtol=1e-6, atol=1e-12)
+    # What is correlated keeps its correlation: a difference of the same number has no error.
+    assert tanh.mean(lambda r: r.outputs[-1] - 2 * r.outputs[-1] + r.outputs[-1]).standard_error == 0
+    # By the chain rule, up to a bend of the loss over one standard error.
+    slopes = np.abs(tanh.outputs - 1)
+    losses = tanh.mean(lambda r: r.losses)
+    np.testing.assert_allclose(losses.standard_error[1:], (slopes * tanh.standard_error["outputs"])[1:, 0], rtol=0.05)
+    assert losses.standard_error[1] > 0
+    tanh.save(tmp_path / "run.npz")
+    loaded = cs.TrainedKernels.load(tmp_path / "run.npz")
+    np.testing.assert_array_equal(loaded.mean(lambda r: r.losses).standard_error, losses.standard_error)
+
+
+def test_the_error_of_one_system_is_not_known(tmp_path: Path) -> None:
+    one = solve(problems.SAMPLED[0], paths=512, updates=1)
+    one.save(tmp_path / "run.npz")
+    for run in (one, cs.TrainedKernels.load(tmp_path / "run.npz")):
+        assert np.all(np.isnan(run.mean(lambda r: r.outputs).standard_error))
+    with pytest.raises(TypeError, match="must return a real number or array"):
+        one.mean(lambda r: r)
 
 
 # --- results, failures and arguments ------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 import abc
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -12,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.limit import AbstractLimit
-from covsde.descent.losses import Loss
+from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 
 # Above this a default is more likely a slip than a wish.
@@ -81,57 +79,41 @@ class AbstractWithGradients(AbstractArchitecture):
 
 
 class AbstractTrainable(AbstractArchitecture):
-    """An architecture that `train` and `train_networks` can train; what else training takes is its own affair."""
+    """An architecture that `train` and `train_networks` can train.
+
+    Attributes:
+        training_settings: a frozen dataclass of what training takes besides a `Task`, checked on making.
+    """
+
+    training_settings: eqx.AbstractClassVar[type]
 
     @abc.abstractmethod
-    def training_grid(self, labels: int, options: Mapping[str, Any]) -> KernelGrid | None:
+    def training_grid(self, task: Task) -> KernelGrid | None:
         """None if the limit of training is random; if it is deterministic, how `train_limit` should be run."""
 
     @abc.abstractmethod
-    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
-        """Default number of steps in layer time of `train_limit`, for these inputs and (input, training step) pairs."""
+    def training_steps(self, task: Task) -> int:
+        """Default number of steps in layer time of `train_limit`."""
 
     @abc.abstractmethod
-    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
-        """How many paths of the limit (width None) or networks to train at once in about 256 MiB."""
+    def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
+        """How many paths of the limit, or networks, to train at once in about 256 MiB."""
 
     @abc.abstractmethod
-    def train_limit(
-        self,
-        V0: Float[Array, "P P"],
-        targets: Float[Array, " P"],
-        key: PRNGKeyArray,
-        *,
-        loss: Loss,
-        learning_rate: Float[Array, ""],
-        updates: int,
-        substeps: int,
-        steps: int,
-        layers: tuple[int, ...],
-        paths: int,
-        options: Mapping[str, Any],
-    ) -> Trajectory | KernelTrajectory:
-        """Paths of the limit in `steps` steps of layer time, saved after the given numbers of steps."""
+    def check_training(self, task: Task, sizes: Sizes) -> None:
+        """Refuse what the limit, or networks of this width, cannot do, before anything is computed.
+
+        Raises:
+            ValueError: with a sentence that names the argument and the remedy.
+        """
 
     @abc.abstractmethod
-    def train_networks(
-        self,
-        V0: Float[Array, "P P"],
-        targets: Float[Array, " P"],
-        key: PRNGKeyArray,
-        *,
-        method: str,
-        loss: Loss,
-        learning_rate: Float[Array, ""],
-        updates: int,
-        substeps: int,
-        width: int,
-        depth: int,
-        layers: tuple[int, ...],
-        draws: int,
-        options: Mapping[str, Any],
-    ) -> Trajectory:
-        """Finite networks, saved at the given layers."""
+    def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory | KernelTrajectory:
+        """Paths of the limit in `sizes.depth` steps of layer time."""
+
+    @abc.abstractmethod
+    def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
+        """Finite networks."""
 
 
 def default_step_count(per_layer_time: float) -> int:

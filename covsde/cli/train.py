@@ -52,16 +52,14 @@ def run(args: argparse.Namespace) -> int:
         "learning_rate": finite_number("--learning-rate", args.learning_rate),
         "loss": args.loss,
     }
-    labels = y.size * (args.updates * args.substeps + 1)
-    mlp.check_training_limit(labels, mlp.training_steps(inputs.V0, labels) if args.steps is None else args.steps)
     limit = Part(
         f"limit: {args.paths} paths",
         "limit",
         partial(train, mlp, inputs.V0, paths=args.paths, key=args.seed, steps=args.steps, **task),
     )
+    train.plan(mlp, inputs.V0, paths=args.paths, steps=args.steps, **task)  # refuses what cannot be computed
     networks, notes = [], list(inputs.notes)
     for width in args.widths:
-        mlp.check_training_networks(y.size, labels, width, args.method)
         sample = partial(
             train_networks,
             mlp,
@@ -72,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             method=args.method,
             **task,
         )
+        train_networks.plan(mlp, inputs.V0, width=width, draws=args.draws, method=args.method, **task)
         notes += depth_note(width, mlp.depth(width), mlp.depth_to_width)
         what = f"networks of width {width}, depth {mlp.depth(width)}: {args.draws} draws"
         networks.append(Part(what, f"width-{width}", sample))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.moments.arccos import sin_minus_angle_cos
+from covsde.moments.quadrature import as_correlation
 from covsde.numerics.typing import Entries
 
 
@@ -52,9 +53,8 @@ class AbstractDrift(eqx.Module):
 
 def _correlation(vi: Entries, vj: Entries, vij: Entries) -> tuple[Entries, Entries]:
     scale = jnp.sqrt(vi) * jnp.sqrt(vj)
-    # Rounding alone can put |ρ| above 1; a zero input has no direction and keeps covariance 0.
-    rho = jnp.clip(vij / jnp.where(scale > 0, scale, 1), -1, 1)
-    return rho, scale
+    # A zero input has no direction and keeps covariance 0.
+    return as_correlation(vij / jnp.where(scale > 0, scale, 1)), scale
 
 
 class ReLUDrift(AbstractDrift):

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.descent.householder import put
 from covsde.descent.particles import March, Rule, _inverse
+from covsde.descent.task import Sizes, Task
 from covsde.numerics.linalg import semidefinite_cholesky
 
 
@@ -62,35 +63,21 @@ class _State(NamedTuple):
     forces: Array
 
 
-def march_units(
-    rule: Rule,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    normals: Float[Array, "two_d units"],
-    *,
-    loss: Callable[[Array, Array], Array],
-    updates: int,
-    depth: int,
-    layers: tuple[int, ...],
-    infinite: bool,
-) -> March:
+def march_units(rule: Rule, task: Task, sizes: Sizes, normals: Float[Array, "two_d units"], infinite: bool) -> March:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
     Args:
         rule: how; `scale` is β and `push` is η_0 γ_0 β/P.
-        V0: input Gram matrix.
-        targets: y.
+        task: what is trained, every gradient step recorded.
+        sizes: blocks, or steps in layer time, and which of them are kept.
         normals: U(0) and V(0) of the units, P + 1 coordinates each.
-        loss: sum over the data of a loss, of outputs (P,) and targets (P,).
-        updates: training steps.
-        depth: blocks, or steps in layer time.
-        layers: blocks or steps after which kernels are kept, 0 … depth.
         infinite: whether depth is infinite.
 
     Returns:
         Outputs and kernels; Phi is the covariance of the activations of the hidden units.
     """
-    P, dtype = V0.shape[0], V0.dtype
+    V0, P, dtype = task.V0, task.inputs, task.dtype
+    updates, depth, layers = task.updates, sizes.depth, sizes.layers
     labels, d = P * (updates + 1), P + 1
     xi_u, xi_v = normals[:d], normals[d:]
     units = normals.shape[1]
@@ -98,7 +85,6 @@ def march_units(
     chi = jnp.pad(root[0], ((0, 0), (0, 1)))
     inputs_gram = jnp.tile(V0, (1, updates + 1))
     first_readout = jnp.zeros(d, dtype).at[-1].set(1)
-    negative_gradient = jax.grad(lambda f: -loss(f, targets))
     # At finite depth a unit acts on h at the lower end of its block and on g at the upper end.
     shift = 0 if infinite else 1
     places = depth + 1 - shift
@@ -168,7 +154,7 @@ def march_units(
             up=put(s.up, up, now, 1),
             down=put(s.down, down, now, 1),
             outputs=put(s.outputs, f, now, 0),
-            forces=put(s.forces, negative_gradient(f), now, 0),
+            forces=put(s.forces, task.error_signal(f), now, 0),
         )
         return s, kernel
 

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.descent.passes import Pass
-from covsde.descent.trajectory import Trajectory, recorded
+from covsde.descent.task import Ends, Sizes, Task
+from covsde.descent.trajectory import Trajectory
 from covsde.numerics.linalg import semidefinite_cholesky
 
 Vector = Float[Array, "size paths"]
@@ -161,22 +162,7 @@ def stages(P: int, steps: int) -> list[tuple[int, int]]:
 
 @eqx.filter_jit
 def train_revealed(
-    space: AbstractVectors,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    *,
-    loss: Callable[[Array, Array], Array],
-    learning_rate: Float[Array, ""],
-    output_scale: Float[Array, ""],
-    train_input: bool,
-    train_readout: bool,
-    updates: int,
-    substeps: int,
-    depth: int,
-    layers: tuple[int, ...],
-    paths: int,
-    sweep: Pass,
+    space: AbstractVectors, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends, sweep: Pass
 ) -> Trajectory:
     """Gradient descent on the hidden matrices, W ← W - (η₀/n) ∂loss/∂W, of networks f = s w·h_d/√n.
 
@@ -184,30 +170,22 @@ def train_revealed(
 
     Args:
         space: how vectors are stored, with the width n.
-        V0: input Gram matrix (P, P); its dtype is that of the computation.
-        targets: y (P,).
+        task: what is trained, in arrays of the dtype of the computation.
+        sizes: depth d, saved layers and the number of independent paths.
         key: JAX key.
-        loss: maps outputs (P,) and targets (P,) to a number.
-        learning_rate: η₀.
-        output_scale: s.
-        train_input: whether E moves.
-        train_readout: whether w moves.
-        updates: training steps that are recorded.
-        substeps: gradient steps, of η₀/substeps each, from one recorded step to the next.
-        depth: number of layers d.
-        layers: layers at which order parameters are saved, 0 … d.
-        paths: number of independent paths.
+        ends: s, and whether E and w move.
         sweep: how a pass goes through the layers.
 
     Returns:
         Outputs and order parameters at the recorded steps; labels = P (updates + 1).
     """
-    P, dtype = V0.shape[0], V0.dtype
+    V0, P, dtype = task.V0, task.inputs, task.dtype
+    depth, layers, paths = sizes.depth, sizes.layers, sizes.draws
     n = space.width
     root = jnp.sqrt(n)
-    rate = learning_rate / substeps * output_scale / (n * root)
+    rate = task.learning_rate / task.substeps * ends.scale / (n * root)
     L, _ = semidefinite_cholesky(V0[None])
-    negative_gradient = jax.vmap(lambda f: -jax.grad(loss)(f, targets), in_axes=1, out_axes=1)
+    error_signal = jax.vmap(task.error_signal, in_axes=1, out_axes=1)
 
     def drawn(
         key: PRNGKeyArray, size: int, revealed: Callable[[Array], Array]
@@ -220,14 +198,14 @@ def train_revealed(
     def trained_inputs(s: _State, labels: int) -> Vectors:
         first = jnp.pad(L[0], ((0, 0), (0, space.size(labels) - P)))[:, :, None]
         first = jnp.broadcast_to(first, (*first.shape[:2], paths))
-        if not train_input:
+        if not ends.train_input:
             return first
         # Which input a label is of: forces of labels not revealed yet are 0.
         overlap = jnp.tile(V0, (1, labels // P))
         return first + rate * jnp.einsum("ac,cr,cdr->adr", overlap, s.forces, s.bottom)
 
     def trained_readout(s: _State) -> Vector:
-        return s.readout + rate * combine(s.forces, s.features[-1]) if train_readout else s.readout
+        return s.readout + rate * combine(s.forces, s.features[-1]) if ends.train_readout else s.readout
 
     def forward_pass(s: _State, inputs: Vectors, k: Array, key: PRNGKeyArray, labels: int) -> tuple[Any, ...]:
         normals, lengths = drawn(key, space.size(labels), lambda p: space.revealed(labels, k * P + p, k * P))
@@ -291,7 +269,7 @@ def train_revealed(
         at = k * P
         inputs, readout = trained_inputs(s, labels), trained_readout(s)
         directions, images, z, x = forward_pass(s, inputs, k, up, labels)
-        f = output_scale * root * dot(x[-1], readout[None])
+        f = ends.scale * root * dot(x[-1], readout[None])
         s = s._replace(
             e=put(s.e, directions, at, 1),
             m=put(s.m, images, at, 1),
@@ -306,7 +284,7 @@ def train_revealed(
             v=put(s.v, images, at, 1),
             gradients=put(s.gradients, g, at, 1),
             saved=put(s.saved, jnp.concatenate([r, above])[jnp.asarray(layers)], at, 1),
-            forces=put(s.forces, negative_gradient(f), at, 0),
+            forces=put(s.forces, error_signal(f), at, 0),
             bottom=put(s.bottom, r[0], at, 0),
         )
         return s, jnp.moveaxis(jnp.mean(kernel, axis=0), -1, 0)
@@ -348,12 +326,12 @@ def train_revealed(
         )
 
     s, labels, kernels = None, 0, []
-    for first, last in stages(P, updates * substeps + 1):
+    for first, last in stages(P, task.updates * task.substeps + 1):
         s, labels = begin(P * last) if s is None else grow(s, labels, P * last), P * last
         s, ntk = jax.lax.scan(functools.partial(step, labels), s, jnp.arange(first, last))
         kernels.append(ntk)
     assert s is not None
-    kept, steps = recorded(P, updates, substeps)
+    kept, steps = task.recorded()
     x, g = s.features[jnp.asarray(layers)][:, kept], s.saved[:, kept]
 
     def products(u: Array, v: Array) -> Array:

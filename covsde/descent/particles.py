@@ -23,7 +23,6 @@ all labels are sums over known ones. Arrays are (labels, particles): particles l
 Sources: arXiv 2309.16620, 2310.02244 (responses); Y. Lu (2021), Householder dice (conditioning on Gaussian matrices).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -33,6 +32,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.descent.householder import ROUNDING, put
 from covsde.descent.passes import Pass
+from covsde.descent.task import Task
 from covsde.numerics.linalg import semidefinite_cholesky
 from covsde.numerics.typing import Function
 
@@ -214,39 +214,25 @@ class _State(NamedTuple):
     forces: Array
 
 
-def march(
-    rule: Rule,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    sources: Sources,
-    *,
-    loss: Callable[[Array, Array], Array],
-    updates: int,
-    layers: tuple[int, ...],
-    sweep: Pass,
-) -> March:
+def march(rule: Rule, task: Task, sources: Sources, layers: tuple[int, ...], sweep: Pass) -> March:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
     Args:
         rule: how.
-        V0: input Gram matrix.
-        targets: y.
+        task: what is trained, every gradient step recorded.
         sources: everything random.
-        loss: sum over the data of a loss, of outputs (P,) and targets (P,).
-        updates: training steps.
         layers: blocks after which kernels are kept, 0 … depth.
         sweep: how a pass goes through the blocks.
 
     Returns:
         The networks' outputs and kernels.
     """
-    P, dtype = V0.shape[0], V0.dtype
+    V0, P, dtype = task.V0, task.inputs, task.dtype
     depth, labels, particles = sources.forward.shape
     root, _ = semidefinite_cholesky(V0[None])
     chi = root[0] @ sources.inputs
-    inputs_gram = jnp.tile(V0, (1, updates + 1))  # (P, labels)
+    inputs_gram = jnp.tile(V0, (1, task.updates + 1))  # (P, labels)
     saved = jnp.asarray(layers)
-    negative_gradient = jax.grad(lambda f: -loss(f, targets))
 
     def slope(h: Array) -> Array:
         return jax.jvp(rule.fn, (h,), (jnp.ones_like(h),))[1]
@@ -303,7 +289,7 @@ def march(
             on_q=put(s.on_q, c, at, 1),
             g=put(s.g, g[saved], at, 1),
             bottom=put(s.bottom, g[0], at, 0),
-            forces=put(s.forces, negative_gradient(f), at, 0),
+            forces=put(s.forces, task.error_signal(f), at, 0),
         )
         return s, jnp.mean(kernel, axis=0)
 
@@ -324,7 +310,7 @@ def march(
         outputs=zeros(labels),
         forces=zeros(labels),
     )
-    s, ntk = jax.lax.scan(step, start, jnp.arange(updates + 1))
+    s, ntk = jax.lax.scan(step, start, jnp.arange(task.updates + 1))
     pairs = jax.vmap(_mean)
     phi = rule.fn(s.h)
     return March(s.outputs, pairs(s.h, s.h), pairs(phi, phi), pairs(s.g, s.g), pairs(s.h, s.g), ntk)

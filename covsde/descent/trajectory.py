@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -32,10 +31,14 @@ class KernelGrid(NamedTuple):
     Attributes:
         depth: the number of blocks, if depth is finite: then the number of steps is given.
         sampled: whether anything is random.
+        solver: what steps through layer time at infinite depth.
+        order: the power of 1/steps in its error.
     """
 
     depth: int | None
     sampled: bool
+    solver: str
+    order: int
 
 
 class Trajectory(NamedTuple):
@@ -54,9 +57,3 @@ class Trajectory(NamedTuple):
     G: Float[Array, "times paths labels labels"]
     A: Float[Array, "times paths labels labels"]
     ntk: Float[Array, "steps paths P P"]
-
-
-def recorded(P: int, updates: int, substeps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and gradient steps, that are kept when every `substeps`-th step is."""
-    steps = np.arange(updates + 1) * substeps
-    return (steps[:, None] * P + np.arange(P)[None]).ravel(), steps

@@ -1,7 +1,7 @@
 """Gradients at initialization, in the limit and in networks."""
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from covsde.numerics.keys import typed_key
 from covsde.results.gradients import Gradients
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import run_chunks
+from covsde.run.chunks import Chunks
 from covsde.run.grid import saved_layers, time_grid
+from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
+from covsde.run.plan import Plan, precision, question
 from covsde.solvers.backward import solve_gradients
 
 # Where the paths are in what one chunk gives.
@@ -41,6 +43,7 @@ def _chunk(sampled: tuple[Any, ...], status: NDArray[Any]) -> Arrays:
     return {"Phi": Phi, "G": G, "A": A, "outputs": f, "ntk": ntk, "status": status}
 
 
+@question
 def simulate_gradients(
     architecture: AbstractWithGradients,
     V0: Any,
@@ -53,7 +56,7 @@ def simulate_gradients(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> Gradients:
+) -> Plan[Gradients]:
     """Sample gradients of an architecture's limit at initialization, from the input Gram matrix V0.
 
     Args:
@@ -84,38 +87,32 @@ def simulate_gradients(
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
     tau = grid[::every]
-    most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
+    most = fitting(8 * m * m * grid.size, LIMIT // 2, least=64, most=2048)
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
     settings = run_metadata("limit", architecture, V0, key, label="limit", steps=len(grid) - 1, paths=paths)
     settings |= {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
-    start = time.perf_counter()
-    with jax.enable_x64(kind == np.float64):
+    with precision(kind):
         sde, equation = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, equation))
         initial, times = jnp.asarray(V0, kind), jnp.asarray(grid, kind)
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-            return solve_gradients(sde, equation, initial, chunk_key, times, paths=size, every=every)
+    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+        return solve_gradients(sde, equation, initial, chunk_key, times, paths=size, every=every)
 
-        def finish(pending: Any) -> Arrays:
-            entries, clock, G, A, f, ntk = pending
-            forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
-            return _chunk((to_matrices(forward["entries"], m), G, A, f, ntk), forward["status"])
+    def finish(pending: Any) -> Arrays:
+        entries, clock, G, A, f, ntk = pending
+        forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+        return _chunk((to_matrices(forward["entries"], m), G, A, f, ntk), forward["status"])
 
-        found = run_chunks(
-            dispatch,
-            finish,
-            axes=_AXES,
-            key=typed,
-            total=paths,
-            chunk=chunk,
-            progress=progress,
-            label="limit",
-            checkpoint=checkpoint,
-            fingerprint=settings,
-        )
-    return Gradients(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+    chunks = Chunks(dispatch, finish, _AXES, typed, paths, chunk, "limit")
+    size = (3 * tau.size + 1) * m * m * kind.itemsize
+    return Plan(chunks, settings, kind, partial(_gradients, tau), size, progress, checkpoint)
 
 
+def _gradients(tau: np.ndarray, found: Arrays, metadata: dict[str, Any]) -> Gradients:
+    return Gradients(tau=tau, **found, metadata=metadata)
+
+
+@question
 def sample_network_gradients(
     architecture: AbstractWithGradients,
     V0: Any,
@@ -129,7 +126,7 @@ def sample_network_gradients(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> Gradients:
+) -> Plan[Gradients]:
     """Sample gradients of finite networks with real weights, by JAX's own differentiation.
 
     Args:
@@ -166,26 +163,19 @@ def sample_network_gradients(
     chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))
     settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
     settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
-    start = time.perf_counter()
-    with jax.enable_x64(kind == np.float64):
-        sampler, initial = eqx.filter_jit(architecture.sample_gradients), jnp.asarray(V0, kind)
+    with precision(kind):
+        initial = jnp.asarray(V0, kind)
+    sampler = eqx.filter_jit(architecture.sample_gradients)
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-            return sampler(initial, chunk_key, width=width, depth=depth, draws=size, layers=layers)
+    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+        return sampler(initial, chunk_key, width=width, depth=depth, draws=size, layers=layers)
 
-        found = run_chunks(
-            dispatch,
-            lambda sampled: _chunk(sampled, np.full(chunk, PathStatus.FINE)),
-            axes=_AXES,
-            key=typed,
-            total=draws,
-            chunk=chunk,
-            progress=progress,
-            label=f"width {width}",
-            checkpoint=checkpoint,
-            fingerprint=settings,
-        )
-    return Gradients(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+    def finish(sampled: Any) -> Arrays:
+        return _chunk(sampled, np.full(chunk, PathStatus.FINE))
+
+    chunks = Chunks(dispatch, finish, _AXES, typed, draws, chunk, f"width {width}")
+    size = (3 * tau.size + 1) * len(V0) ** 2 * kind.itemsize
+    return Plan(chunks, settings, kind, partial(_gradients, tau), size, progress, checkpoint)
 
 
 def _check_architecture(architecture: Any) -> None:

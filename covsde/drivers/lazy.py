@@ -7,18 +7,12 @@ import numpy as np
 
 from covsde.inputs.arguments import finite_number
 from covsde.inputs.data import check_target_columns
-from covsde.inputs.gram import check_gram
+from covsde.inputs.gram import check_gram, real_array
 from covsde.results.kernels import Kernels, LazyTraining
 
 
-def _real(name: str, value: Any, what: str) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be {what}.") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be {what}; its dtype is {array.dtype}.")
-    array = array.astype(np.float64)
+def _finite(name: str, value: Any, what: str) -> np.ndarray:
+    array = real_array(name, value, what)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} must be {what}; it holds NaN or infinite values.")
     return array
@@ -63,7 +57,7 @@ def lazy_training(
     m = K.shape[0]
     y = check_target_columns(targets, m)
     P, outputs = y.shape
-    t = np.atleast_1d(_real("times", times, "numbers of shape (times,)"))
+    t = np.atleast_1d(_finite("times", times, "numbers of shape (times,)"))
     if t.ndim != 1 or np.any(t < 0):
         raise ValueError("times must have shape (times,) and hold no negative time.")
     if method not in ("flow", "descent"):
@@ -73,7 +67,7 @@ def lazy_training(
     eta = finite_number("learning_rate", learning_rate)
     if eta <= 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
-    start = np.zeros((m, outputs)) if initial is None else _real("initial", initial, "outputs (m,) or (m, outputs)")
+    start = np.zeros((m, outputs)) if initial is None else _finite("initial", initial, "outputs (m,) or (m, outputs)")
     start = start[:, None] if start.ndim == 1 else start
     if start.shape != (m, outputs):
         raise ValueError(f"initial must have shape (m, outputs) = {(m, outputs)}, got {start.shape}.")

@@ -1,13 +1,11 @@
 """The ensemble driver: Gram matrices of limits and of networks, with a status per path."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -19,10 +17,12 @@ from covsde.numerics.keys import typed_key
 from covsde.results.ensemble import Ensemble
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import run_chunks
+from covsde.run.chunks import Chunks
 from covsde.run.grid import saved_layers, time_grid
+from covsde.run.memory import LIMIT, aligned_chunk, fitting
 from covsde.run.metadata import identity, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
+from covsde.run.plan import Plan, precision, question
 from covsde.solvers import solve
 from covsde.solvers.chunk import as_arrays
 
@@ -30,6 +30,7 @@ from covsde.solvers.chunk import as_arrays
 PATH_AXES = {"entries": -1, "status": 0, "stop": 0}
 
 
+@question
 def simulate(
     architecture: AbstractArchitecture,
     V0: Any,
@@ -43,7 +44,7 @@ def simulate(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> Ensemble:
+) -> Plan[Ensemble]:
     """Sample paths of an architecture's limit from the input Gram matrix V0.
 
     Args:
@@ -86,13 +87,11 @@ def simulate(
     grid, every = time_grid(steps, save_at)
     solver.check(sde, m, float(np.max(np.diff(grid))), f"steps={steps}")
     tau = grid[::every]
+    entries = m * (m + 1) // 2
     if chunk is None:
         # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
-        # Multiples of 64 that divide the paths evenly: little is in vain, and similar runs share a compilation.
-        most = max(64, min(8192, 2**27 // (kind.itemsize * (m * (m + 1) // 2) * tau.size)))
-        chunk = 64 * -(-paths // (64 * -(-paths // most)))
+        chunk = aligned_chunk(paths, fitting(kind.itemsize * entries * tau.size, LIMIT, least=64, most=8192))
     chunk = 1 if sde.deterministic else positive_int("chunk", chunk)
-    start = time.perf_counter()
     settings = run_metadata(
         "limit",
         architecture,
@@ -109,33 +108,29 @@ def simulate(
         chunk=chunk,
         save_at=tau.tolist(),
     )
-    with jax.enable_x64(kind == np.float64):
+    with precision(kind):
         equation = as_arrays(sde, kind)
         initial, times = jnp.asarray(V0, kind), jnp.asarray(grid, kind)
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-            return solve(equation, solver, initial, chunk_key, times, paths=size, every=every)
+    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+        return solve(equation, solver, initial, chunk_key, times, paths=size, every=every)
 
-        def finish(pending: Any) -> Arrays:
-            return limit_chunk(np.asarray(pending[0]), np.asarray(pending[1]), tau, m, float(sde.ceiling))
+    def finish(pending: Any) -> Arrays:
+        return limit_chunk(np.asarray(pending[0]), np.asarray(pending[1]), tau, m, float(sde.ceiling))
 
-        found = run_chunks(
-            dispatch,
-            finish,
-            axes=PATH_AXES,
-            key=typed,
-            total=paths,
-            chunk=chunk,
-            progress=progress,
-            label="limit",
-            checkpoint=checkpoint,
-            fingerprint=settings,
-        )
-    settings["seconds"] = time.perf_counter() - start
-    V = to_matrices(found["entries"], m)
-    return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=settings)
+    chunks = Chunks(dispatch, finish, PATH_AXES, typed, paths, chunk, "limit")
+    return Plan(chunks, settings, kind, _ensemble(tau, m), tau.size * m * m * kind.itemsize, progress, checkpoint)
 
 
+def _ensemble(tau: np.ndarray, m: int) -> Callable[[Arrays, dict[str, Any]], Ensemble]:
+    def collect(found: Arrays, metadata: dict[str, Any]) -> Ensemble:
+        V = to_matrices(found["entries"], m)
+        return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=metadata)
+
+    return collect
+
+
+@question
 def sample_networks(
     architecture: AbstractArchitecture,
     V0: Any,
@@ -150,7 +145,7 @@ def sample_networks(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> Ensemble:
+) -> Plan[Ensemble]:
     """Sample the Gram matrices of finite networks, layer by layer, from the input Gram matrix V0.
 
     Args:
@@ -184,7 +179,6 @@ def sample_networks(
     if chunk is None:
         chunk = min(draws, architecture.network_chunk(m, width, depth, kind.itemsize))
     chunk = positive_int("chunk", chunk)
-    start = time.perf_counter()
     settings = run_metadata(
         "network",
         architecture,
@@ -199,35 +193,25 @@ def sample_networks(
         chunk=chunk,
         save_at=tau.tolist(),
     )
-    with jax.enable_x64(kind == np.float64):
+    with precision(kind):
         initial = jnp.asarray(V0, kind)
-        sampler = eqx.filter_jit(architecture.sample_grams)
+    sampler = eqx.filter_jit(architecture.sample_grams)
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-            return sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
+    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+        return sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
 
-        def finish(V: Any) -> Arrays:
-            rows, columns = np.tril_indices(m)
-            entries = np.moveaxis(np.asarray(V)[:, :, rows, columns], 1, 2)
-            finite = np.all(np.isfinite(entries), axis=1)
-            bad = ~np.all(finite, axis=0)
-            first_bad = np.argmin(finite, axis=0)
-            stop = np.where(bad, tau[np.maximum(first_bad - 1, 0)], 1.0)
-            status = np.where(bad, PathStatus.NOT_FINITE, PathStatus.FINE).astype(np.int8)
-            return {"entries": np.where(finite[:, None], entries, np.nan), "status": status, "stop": stop}
+    chunks = Chunks(dispatch, _network_chunk(tau, m), PATH_AXES, typed, draws, chunk, f"width {width}")
+    return Plan(chunks, settings, kind, _ensemble(tau, m), tau.size * m * m * kind.itemsize, progress, checkpoint)
 
-        found = run_chunks(
-            dispatch,
-            finish,
-            axes=PATH_AXES,
-            key=typed,
-            total=draws,
-            chunk=chunk,
-            progress=progress,
-            label=f"width {width}",
-            checkpoint=checkpoint,
-            fingerprint=settings,
-        )
-    settings["seconds"] = time.perf_counter() - start
-    V = to_matrices(found["entries"], m)
-    return Ensemble(tau=tau, V=V, status=found["status"], stop_tau=found["stop"], metadata=settings)
+
+def _network_chunk(tau: np.ndarray, m: int) -> Callable[[Any], Arrays]:
+    def finish(V: Any) -> Arrays:
+        rows, columns = np.tril_indices(m)
+        entries = np.moveaxis(np.asarray(V)[:, :, rows, columns], 1, 2)
+        finite = np.all(np.isfinite(entries), axis=1)
+        bad = ~np.all(finite, axis=0)
+        stop = np.where(bad, tau[np.maximum(np.argmin(finite, axis=0) - 1, 0)], 1.0)
+        status = np.where(bad, PathStatus.NOT_FINITE, PathStatus.FINE).astype(np.int8)
+        return {"entries": np.where(finite[:, None], entries, np.nan), "status": status, "stop": stop}
+
+    return finish

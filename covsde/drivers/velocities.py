@@ -1,7 +1,7 @@
 """Velocities at initialization, in the limit and in finite networks."""
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from covsde.numerics.keys import typed_key
 from covsde.results.status import PathStatus
 from covsde.results.velocities import Velocities
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import run_chunks
+from covsde.run.chunks import Chunks
 from covsde.run.grid import saved_layers, time_grid
+from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import identity, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
+from covsde.run.plan import Plan, precision, question
 from covsde.solvers.velocities import solve_velocities
 
 # Where the paths are in what one chunk gives.
@@ -52,6 +54,7 @@ def _problem(architecture: Any, V0: Any, targets: Any) -> tuple[np.ndarray, np.n
     return gram, check_targets(targets, gram.shape[0])
 
 
+@question
 def simulate_velocities(
     architecture: MLP,
     V0: Any,
@@ -67,7 +70,7 @@ def simulate_velocities(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> Velocities:
+) -> Plan[Velocities]:
     """Sample the velocities of a linear network's limit at initialization, from the input Gram matrix V0.
 
     Args:
@@ -103,42 +106,38 @@ def simulate_velocities(
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
     tau = grid[::every]
-    most = max(64, min(2048, 2**26 // (8 * m * m * grid.size)))
+    most = fitting(8 * m * m * grid.size, LIMIT // 2, least=64, most=2048)
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)
     settings = run_metadata("limit", architecture, V0, key, label="limit", steps=len(grid) - 1, paths=paths)
     settings |= _described(y, rate, function, kind, chunk, tau)
-    start = time.perf_counter()
-    with jax.enable_x64(kind == np.float64):
+    with precision(kind):
         sde, backward = jax.tree.map(lambda x: jnp.asarray(x, kind), (sde, backward))
         equation = equations(jnp.asarray(rate, kind))
-        arrays = jnp.asarray(V0, kind), jnp.asarray(y, kind), jnp.asarray(grid, kind)
+        initial, aims, times = jnp.asarray(V0, kind), jnp.asarray(y, kind), jnp.asarray(grid, kind)
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-            initial, aims, times = arrays
-            return solve_velocities(
-                sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=size, every=every
-            )
-
-        def finish(pending: Any) -> Arrays:
-            entries, clock, f, *others = pending
-            forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
-            return _chunk(forward["status"], f, to_matrices(forward["entries"], m), *others)
-
-        found = run_chunks(
-            dispatch,
-            finish,
-            axes=_AXES,
-            key=typed,
-            total=paths,
-            chunk=chunk,
-            progress=progress,
-            label="limit",
-            checkpoint=checkpoint,
-            fingerprint=settings,
+    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
+        return solve_velocities(
+            sde, backward, equation, initial, aims, chunk_key, times, loss=function, paths=size, every=every
         )
-    return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+
+    def finish(pending: Any) -> Arrays:
+        entries, clock, f, *others = pending
+        forward = limit_chunk(np.asarray(entries), np.asarray(clock), tau, m, float(sde.ceiling))
+        return _chunk(forward["status"], f, to_matrices(forward["entries"], m), *others)
+
+    chunks = Chunks(dispatch, finish, _AXES, typed, paths, chunk, "limit")
+    return Plan(chunks, settings, kind, partial(_velocities, tau), _bytes(tau, m, kind), progress, checkpoint)
 
 
+def _velocities(tau: np.ndarray, found: Arrays, metadata: dict[str, Any]) -> Velocities:
+    return Velocities(tau=tau, **found, metadata=metadata)
+
+
+def _bytes(tau: np.ndarray, m: int, kind: np.dtype) -> int:
+    return int((tau.size * (4 * m * m + m) + m) * kind.itemsize)
+
+
+@question
 def sample_network_velocities(
     architecture: MLP,
     V0: Any,
@@ -156,7 +155,7 @@ def sample_network_velocities(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> Velocities:
+) -> Plan[Velocities]:
     """Sample the velocities of finite networks with real weights, by JAX's forward-mode differentiation.
 
     Args:
@@ -203,38 +202,19 @@ def sample_network_velocities(
     settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
     settings |= {"depth": depth, "paths": draws, "output_scale": scale}
     settings |= _described(y, rate, function, kind, chunk, tau)
-    start = time.perf_counter()
-    with jax.enable_x64(kind == np.float64):
+    with precision(kind):
+        arrays = jnp.asarray(V0, kind), jnp.asarray(y, kind)
+        rates = {"learning_rate": jnp.asarray(rate, kind), "output_scale": jnp.asarray(scale, kind)}
 
-        def dispatch(chunk_key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
-            return _sampler(
-                architecture.activation,
-                jnp.asarray(V0, kind),
-                jnp.asarray(y, kind),
-                chunk_key,
-                loss=function,
-                learning_rate=jnp.asarray(rate, kind),
-                output_scale=jnp.asarray(scale, kind),
-                width=width,
-                depth=depth,
-                draws=size,
-                layers=layers,
-                batch=batch,
-            )
+    def dispatch(chunk_key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
+        shape = {"width": width, "depth": depth, "draws": size, "layers": layers, "batch": batch}
+        return _sampler(architecture.activation, *arrays, chunk_key, loss=function, **rates, **shape)
 
-        found = run_chunks(
-            dispatch,
-            lambda sampled: _chunk(np.full(chunk, PathStatus.FINE), *sampled),
-            axes=_AXES,
-            key=typed,
-            total=draws,
-            chunk=chunk,
-            progress=progress,
-            label=f"width {width}",
-            checkpoint=checkpoint,
-            fingerprint=settings,
-        )
-    return Velocities(tau=tau, **found, metadata=settings | {"seconds": time.perf_counter() - start})
+    def finish(sampled: Any) -> Arrays:
+        return _chunk(np.full(chunk, PathStatus.FINE), *sampled)
+
+    chunks = Chunks(dispatch, finish, _AXES, typed, draws, chunk, f"width {width}")
+    return Plan(chunks, settings, kind, partial(_velocities, tau), _bytes(tau, y.size, kind), progress, checkpoint)
 
 
 # Learning rate and scale are arrays, so that sweeping them compiles once.

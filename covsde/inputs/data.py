@@ -1,13 +1,44 @@
-"""Targets of training and regression, checked once for everything that takes them."""
+"""Inputs and targets of training and regression, checked once for everything that takes them."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from covsde.inputs.arguments import finite_number
+from covsde.inputs.gram import check_gram
+
+
+class Data(eqx.Module):
+    """Inputs, as their Gram matrix, and a target for each of them; checked once, on making.
+
+    Args:
+        V0: input Gram matrix (P, P), symmetric positive semidefinite; see `gram`.
+        targets: one number per input, (P,).
+
+    Raises:
+        ValueError: for a V0 that is not a covariance, or targets that are not one finite number per input.
+
+    Example:
+        ```python
+        data = cs.Data(cs.gram([[1.0, 0.0], [0.6, 0.8]]), targets=[1.0, -1.0])
+        ```
+    """
+
+    V0: Float[np.ndarray | Array, "P P"]
+    targets: Float[np.ndarray | Array, " P"]
+
+    def __init__(self, V0: Any, targets: Any) -> None:
+        self.V0 = check_gram(V0)
+        self.targets = check_targets(targets, self.V0.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        """P, the number of inputs."""
+        return int(self.V0.shape[0])
 
 
 def check_targets(targets: Any, inputs: int) -> Float[np.ndarray, " m"]:

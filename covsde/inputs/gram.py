@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 
-def _real(name: str, value: Any, what: str) -> np.ndarray:
+def real_array(name: str, value: Any, what: str) -> np.ndarray:
+    """`value` as a float64 array, if it holds real numbers; `what` the argument must be, for the sentence if not."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -28,7 +29,7 @@ def gram(x: Any) -> Float[np.ndarray, "m m"]:
     Raises:
         ValueError: if x is not a finite matrix with at least one row and one column.
     """
-    array = _real("x", x, "an array of real numbers of shape (m, d), one input per row")
+    array = real_array("x", x, "an array of real numbers of shape (m, d), one input per row")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"x must have shape (m, d), one input per row, got shape {array.shape}.")
     if not np.all(np.isfinite(array)):
@@ -50,7 +51,7 @@ def check_gram(V0: Any) -> Float[np.ndarray, "m m"]:
     Raises:
         ValueError: if V0 is not square, finite, symmetric and positive semidefinite.
     """
-    array = _real("V0", V0, "an (m, m) Gram matrix of real numbers; make one with covsde.gram(x)")
+    array = real_array("V0", V0, "an (m, m) Gram matrix of real numbers; make one with covsde.gram(x)")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
         raise ValueError(f"V0 must be an (m, m) Gram matrix, got shape {array.shape}; make one with covsde.gram(x).")
     if not np.all(np.isfinite(array)):

@@ -6,6 +6,7 @@ between them see smooth functions only; panels in r graded towards 0 resolve ste
 derivative of the rule is the rule for the derivative.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,12 +45,23 @@ def _(primals: Any, tangents: Any) -> Any:
     return angle_of(rho), slope * change
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def as_correlation(ratio: Array, slack: int = 0) -> Array:
+    """ρ in [-1, 1] from V^{αβ}/√(V^{αα}V^{ββ}), which rounding can put above 1: ±1 beyond 1 - slack ε in size."""
+    return jnp.where(jnp.abs(ratio) > 1 - slack * jnp.finfo(ratio.dtype).eps, jnp.sign(ratio), ratio)
+
+
+@as_correlation.defjvp
+def _(slack: int, primals: Any, tangents: Any) -> Any:
+    # Only the value was rounded. A clip would stop the derivative, and halve it at ±1, where f'(-1) = -π needs it.
+    return as_correlation(*primals, slack), tangents[0]
+
+
 def correlation_of(vi: Array, vj: Array, vij: Array) -> tuple[Array, Array]:
-    """ρ in [-1, 1] and √(V^{αα}V^{ββ}); ρ = 0 where an input is zero."""
+    """ρ in [-1, 1] and √(V^{αα}V^{ββ}); ρ = 0 where an input is zero, and ±1 where it is so to rounding."""
     scale = root(vi) * root(vj)
-    rho = vij / jnp.where(scale > 0, scale, 1)
-    # Rounding alone can put |ρ| above 1.
-    return jnp.where(rho > 1, 1, jnp.where(rho < -1, -1, rho)), scale
+    # To rounding, ±1 is ±1: arccos would turn 10⁻¹⁶ into 10⁻⁸, other noise at every step of a solver.
+    return as_correlation(vij / jnp.where(scale > 0, scale, 1), 64), scale
 
 
 class PolarRule(eqx.Module):

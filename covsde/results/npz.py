@@ -23,9 +23,14 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any], metadata: 
 
 
 def load_npz(
-    path: str | os.PathLike[str], names: Sequence[str], version: int, writer: str, what: str
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    version: int,
+    writer: str,
+    what: str,
+    optional: Sequence[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `save_npz` wrote: the named arrays, and the metadata."""
+    """Read what `save_npz` wrote: the named arrays, the optional ones that are there, and the metadata."""
     name = os.fspath(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: there is no file {name!r}; give a file written by {writer}.")
@@ -52,7 +57,8 @@ def load_npz(
         raise ValueError(
             f"path: {name!r} has format {int(content['format'])}, this version reads up to {version}; upgrade covsde."
         )
-    return {key: content[key] for key in names}, json.loads(str(content["metadata"]))
+    found = [*names, *(key for key in optional if key in content)]
+    return {key: content[key] for key in found}, json.loads(str(content["metadata"]))
 
 
 def as_json(metadata: dict[str, Any]) -> dict[str, Any]:

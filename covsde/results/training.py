@@ -2,14 +2,15 @@
 
 import dataclasses
 import os
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covsde.descent.trajectory import KernelTrajectory
-from covsde.results.estimate import failures
-from covsde.results.npz import as_json, load_npz, save_npz
+from covsde.results.estimate import Estimate, failures
+from covsde.results.npz import load_npz, save_npz
 from covsde.results.quantity import Curve, Quantity
 from covsde.results.record import PathRecord
 from covsde.results.status import PathStatus
@@ -47,8 +48,99 @@ def over_updates(inputs: int) -> list[Quantity]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class TrainedKernels:
-    """Training of a deterministic limit: outputs over updates, kernels over layer time.
+class Training(PathRecord):
+    """Training of an infinite limit or of finite networks: outputs over updates, order parameters over layer time.
+
+    A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
+    (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
+
+    For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
+    g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
+
+    Args:
+        tau: layer times ℓ/L, increasing from 0 to 1, (times,).
+        targets: y (P,).
+        outputs: f before each update and after the last, (updates + 1, paths, P).
+        losses: (updates + 1, paths).
+        Phi: forward covariance h(a)·h(b)/n, (times, paths, N, N).
+        G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N).
+        A: overlap h(a)·∂f(b)/∂h, (times, paths, N, N), not symmetric.
+        ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, at each update, (updates + 1, paths, P, P).
+        status: one `PathStatus` per path, (paths,).
+        metadata: how it was made.
+    """
+
+    # The covariance whose changes are feature movement.
+    features: ClassVar[str] = "Phi"
+    path_axis: ClassVar[Mapping[str, int]] = {
+        "outputs": 1,
+        "losses": 1,
+        "Phi": 1,
+        "G": 1,
+        "A": 1,
+        "ntk": 1,
+        "status": 0,
+    }
+
+    tau: NDArray[Any]
+    targets: NDArray[Any]
+    outputs: NDArray[Any]
+    losses: NDArray[Any]
+    Phi: NDArray[Any]
+    G: NDArray[Any]
+    A: NDArray[Any]
+    ntk: NDArray[Any]
+
+    @property
+    def updates(self) -> int:
+        """Number of training steps."""
+        return int(self.outputs.shape[0] - 1)
+
+    @property
+    def last_update(self) -> NDArray[np.int_]:
+        """The last update with valid outputs, (paths,); -1 if there is none."""
+        return np.asarray(np.sum(np.all(np.isfinite(self.outputs), axis=-1), axis=0) - 1)
+
+    def label(self, update: int, datum: int = 0) -> int:
+        """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative."""
+        return numbered_label(update, datum, self.updates, self.targets.size)
+
+    def quantities(self) -> list[Quantity]:
+        """Outputs and loss over the updates, and how far features have moved in the end: what `compare` looks at."""
+        moved = Quantity(
+            "|h(end) - h(0)|²/n of input 0 at τ = 1",
+            "feature movement of input 0\nby the last update",
+            "|h - h(0)|² / n",
+            "layer time  τ = ℓ/L",
+            lambda r: Curve(r.tau, r._or_infinite(r.movement())),
+        )
+        return [*over_updates(self.targets.size), moved]
+
+    def over_updates(self, datum: int | None) -> Curve:
+        """The output of one input, or the loss, over the updates, on every path."""
+        x = np.arange(self.updates + 1.0)
+        return Curve(x, self._or_infinite(self.losses) if datum is None else self.outputs[:, :, datum])
+
+    def _or_infinite(self, sizes: NDArray[Any]) -> NDArray[Any]:
+        """Of what cannot be negative, +∞ where training has diverged."""
+        return np.asarray(np.where(np.isnan(sizes) & (self.status == PathStatus.EXPLODED), np.inf, sizes))
+
+    def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
+        """Feature movement |h(update) - h(0)|²/n of one input at each saved layer time, (times, paths)."""
+        X, a, b = getattr(self, self.features), self.label(update, datum), self.label(0, datum)
+        return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
+
+    def alignment(self, update: int = -1) -> NDArray[Any]:
+        """Alignment yᵀΦy / (|y|² tr Φ) of the features with the targets at each saved layer time, (times, paths)."""
+        block = slice(self.label(update), self.label(update) + self.targets.size)
+        X = getattr(self, self.features)[..., block, block]
+        signal = np.einsum("a,...ab,b->...", self.targets, X, self.targets)
+        return np.asarray(signal / np.sum(self.targets**2) / np.trace(X, axis1=-2, axis2=-1))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TrainedKernels(Training):
+    """Training of a deterministic limit: one trajectory, whose arrays have no axis of paths, and its standard error.
 
     A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges (an
     output beyond 10⁶) the status is EXPLODED, and everything from that update on is NaN.
@@ -67,25 +159,19 @@ class TrainedKernels:
             spread over independent systems of particles, NaN if there is one system, 0 where nothing is sampled.
         status: a `PathStatus`.
         metadata: how it was computed.
+        replicates: for outputs, losses, H, Phi, G, A and ntk, the result without each of the systems in turn, (systems,
+            ...), from which `mean` takes standard errors; none if there is one system, or nothing is sampled.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("tau", "targets", "outputs", "losses", "H", "Phi", "G", "A", "ntk")
 
-    tau: NDArray[Any]
-    targets: NDArray[Any]
-    outputs: NDArray[Any]
-    losses: NDArray[Any]
-    H: NDArray[Any]
-    Phi: NDArray[Any]
-    G: NDArray[Any]
-    A: NDArray[Any]
-    ntk: NDArray[Any]
-    standard_error: dict[str, NDArray[Any]]
-    status: PathStatus
-    metadata: dict[str, Any]
+    features: ClassVar[str] = "H"
+    path_axis: ClassVar[Mapping[str, int]] = {}
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "metadata", as_json(self.metadata))
+    status: Any
+    H: NDArray[Any]
+    standard_error: dict[str, NDArray[Any]]
+    replicates: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
@@ -111,48 +197,54 @@ class TrainedKernels:
         """The status, if it is not `FINE`, and "total"."""
         return failures(np.asarray([self.status]))
 
+    def _evaluate(self, f: Callable[[Any], Any], name: str) -> NDArray[np.float64]:
+        raise ValueError(f"a deterministic limit is one trajectory and has no {name} over paths: use its mean(f).")
+
     def quantities(self) -> list[Quantity]:
         """Outputs and loss over the updates: what `compare` looks at."""
         return over_updates(self.targets.size)
 
     def over_updates(self, datum: int | None) -> Curve:
-        """The output of one input, with its Monte Carlo error, or the loss, over the updates."""
+        """The output of one input or the loss, with its Monte Carlo error, over the updates."""
         x = np.arange(self.updates + 1.0)
         if datum is None:
-            return Curve(x, self.losses[:, None], np.zeros(x.size))
+            return Curve(x, self.losses[:, None], self.mean(lambda r: r.losses).standard_error)
         return Curve(x, self.outputs[:, datum, None], self.standard_error["outputs"][:, datum])
 
-    @property
-    def updates(self) -> int:
-        """Number of training steps."""
-        return int(self.outputs.shape[0] - 1)
+    def mean(self, f: Callable[["TrainedKernels"], Any]) -> Estimate:
+        """Value of a statistic of the whole result, with its Monte Carlo error: what `richardson` extrapolates.
 
-    @property
-    def last_update(self) -> int:
-        """The last update with valid outputs."""
-        return int(np.sum(np.all(np.isfinite(self.outputs), axis=1)) - 1)
+        The error is the jackknife's, from the results without one of the systems of particles, so that whatever is
+        correlated in what `f` combines is so in the error. With few systems it is itself uncertain, by a factor
+        1 ± 1/√(2 systems - 2).
 
-    def label(self, update: int, datum: int = 0) -> int:
-        """The number of an (update, input) pair in H, Phi, G and A; updates count from the end if negative."""
-        return numbered_label(update, datum, self.updates, self.outputs.shape[1])
+        Args:
+            f: statistic, such as `lambda r: r.outputs[-1]` or `lambda r: r.movement()`; maps a result to a real number
+                or array.
 
-    def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
-        """Movement of the residual stream ⟨(h(update) - h(0))²⟩ of one input at each saved layer time, (times,)."""
-        a, b = self.label(update, datum), self.label(0, datum)
-        return np.asarray(self.H[:, a, a] + self.H[:, b, b] - 2 * self.H[:, a, b])
+        Returns:
+            f(self) and its standard error, of the shape of f(self): 0 where nothing is sampled, NaN where the spread is
+            not known, because there is one system or the result was made by hand.
 
-    def alignment(self, update: int = -1) -> NDArray[Any]:
-        """Kernel–target alignment yᵀHy / (|y|² tr H) at each saved layer time, (times,)."""
-        block = slice(self.label(update), self.label(update) + self.targets.size)
-        H = self.H[:, block, block]
-        signal = np.einsum("a,tab,b->t", self.targets, H, self.targets)
-        return np.asarray(signal / np.sum(self.targets**2) / np.trace(H, axis1=1, axis2=2))
+        Raises:
+            TypeError: if `f` returns no real array.
+        """
+        value = _real(f(self))
+        if self.replicates:
+            rest = (dict(zip(self.replicates, one, strict=True)) for one in zip(*self.replicates.values(), strict=True))
+            parts = [_real(f(dataclasses.replace(self, replicates={}, **arrays))) for arrays in rest]
+            spread = np.std(parts, axis=0) * np.sqrt(len(parts) - 1)
+        else:
+            known = [np.all((e == 0) | np.isnan(getattr(self, name))) for name, e in self.standard_error.items()]
+            spread = np.full(value.shape, 0.0 if known and all(known) else np.nan)
+        return Estimate(value, np.where(np.isnan(value), np.nan, spread))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a `.npz` file."""
         arrays = {name: getattr(self, name) for name in self.arrays}
-        errors = {f"error_{name}": value for name, value in self.standard_error.items()}
-        save_npz(path, arrays | errors | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
+        arrays |= {f"error_{name}": value for name, value in self.standard_error.items()}
+        arrays |= {f"without_{name}": value for name, value in self.replicates.items()}
+        save_npz(path, arrays | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TrainedKernels":
@@ -170,95 +262,26 @@ class TrainedKernels:
         """
         errors = [f"error_{name}" for name in KernelTrajectory._fields]
         names = [*cls.arrays, *errors, "status"]
-        arrays, metadata = load_npz(path, names, _FORMAT, "TrainedKernels.save", "a trained kernel limit")
+        parts = [*KernelTrajectory._fields, "losses"]
+        arrays, metadata = load_npz(
+            path,
+            names,
+            _FORMAT,
+            "TrainedKernels.save",
+            "a trained kernel limit",
+            optional=[f"without_{name}" for name in parts],
+        )
         status = PathStatus(int(arrays.pop("status")))
         standard_error = {name: arrays.pop(f"error_{name}") for name in KernelTrajectory._fields}
-        return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata)
+        replicates = {name: arrays.pop(f"without_{name}") for name in parts if f"without_{name}" in arrays}
+        return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata, replicates=replicates)
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Training(PathRecord):
-    """Training of an infinite limit or of finite networks: outputs over updates, order parameters over layer time.
-
-    A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
-    (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
-
-    For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
-    g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
-
-    Args:
-        tau: layer times ℓ/L, increasing from 0 to 1, (times,).
-        targets: y (P,).
-        outputs: f before each update and after the last, (updates + 1, paths, P).
-        losses: (updates + 1, paths).
-        Phi: forward covariance h(a)·h(b)/n, (times, paths, N, N).
-        G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N).
-        A: overlap h(a)·∂f(b)/∂h, (times, paths, N, N), not symmetric.
-        ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, at each update, (updates + 1, paths, P, P).
-        last_update: the last update with valid outputs, (paths,).
-        status: one `PathStatus` per path, (paths,).
-        metadata: how it was made.
-    """
-
-    path_axis: ClassVar = {
-        "outputs": 1,
-        "losses": 1,
-        "Phi": 1,
-        "G": 1,
-        "A": 1,
-        "ntk": 1,
-        "last_update": 0,
-        "status": 0,
-    }
-
-    tau: NDArray[Any]
-    targets: NDArray[Any]
-    outputs: NDArray[Any]
-    losses: NDArray[Any]
-    Phi: NDArray[Any]
-    G: NDArray[Any]
-    A: NDArray[Any]
-    ntk: NDArray[Any]
-    last_update: NDArray[Any]
-
-    @property
-    def updates(self) -> int:
-        """Number of training steps."""
-        return int(self.outputs.shape[0] - 1)
-
-    def label(self, update: int, datum: int = 0) -> int:
-        """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative."""
-        return numbered_label(update, datum, self.updates, self.outputs.shape[2])
-
-    def quantities(self) -> list[Quantity]:
-        """Outputs and loss over the updates, and how far features have moved in the end: what `compare` looks at."""
-        moved = Quantity(
-            "|h(end) - h(0)|²/n of input 0 at τ = 1",
-            "feature movement of input 0\nby the last update",
-            "|h - h(0)|² / n",
-            "layer time  τ = ℓ/L",
-            lambda r: Curve(r.tau, r._or_infinite(r.movement())),
+def _real(value: Any) -> NDArray[np.float64]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            "the statistic must return a real number or array, as in lambda r: r.outputs[-1]; it gave dtype "
+            f"{array.dtype}."
         )
-        return [*over_updates(self.targets.size), moved]
-
-    def over_updates(self, datum: int | None) -> Curve:
-        """The output of one input, or the loss, over the updates, on every path."""
-        x = np.arange(self.updates + 1.0)
-        return Curve(x, self._or_infinite(self.losses) if datum is None else self.outputs[:, :, datum])
-
-    def _or_infinite(self, sizes: NDArray[Any]) -> NDArray[Any]:
-        """Of what cannot be negative, +∞ where training has diverged."""
-        return np.asarray(np.where(np.isnan(sizes) & (self.status == PathStatus.EXPLODED), np.inf, sizes))
-
-    def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
-        """Feature movement |h(update) - h(0)|²/n of one input at each saved layer time, (times, paths)."""
-        a, b = self.label(update, datum), self.label(0, datum)
-        return np.asarray(self.Phi[..., a, a] + self.Phi[..., b, b] - 2 * self.Phi[..., a, b])
-
-    def alignment(self, update: int = -1) -> NDArray[Any]:
-        """Kernel–target alignment yᵀΦy / (|y|² tr Φ) of the features at each saved layer time, (times, paths)."""
-        P = self.targets.size
-        block = slice(self.label(update), self.label(update) + P)
-        Phi = self.Phi[..., block, block]
-        signal = np.einsum("a,trab,b->tr", self.targets, Phi, self.targets)
-        return np.asarray(signal / np.sum(self.targets**2) / np.trace(Phi, axis1=2, axis2=3))
+    return array.astype(np.float64)

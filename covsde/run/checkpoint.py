@@ -14,17 +14,27 @@ from covsde.results.files import atomic_write
 Arrays = dict[str, NDArray[Any]]
 
 
-def _chunk_file(folder: Path, c: int) -> Path:
+def _as_text(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def identity_of(settings: dict[str, Any]) -> str:
+    """A digest of the settings of a run."""
+    return hashlib.sha256(_as_text(settings).encode()).hexdigest()
+
+
+def chunk_file(folder: Path, c: int) -> Path:
+    """Where chunk c is kept."""
     return folder / f"chunk-{c:06d}.npz"
 
 
-def _stored_chunks(folder: Path, chunks: int, chunk: int, axes: Mapping[str, int]) -> dict[int, Arrays]:
+def stored_chunks(folder: Path, chunks: int, chunk: int, axes: Mapping[str, int]) -> dict[int, Arrays]:
     """The finished chunks of an interrupted run; a damaged one is computed again."""
     found = {}
     for c in range(chunks):
         try:
             # Opened here because np.load leaves a damaged file open.
-            with _chunk_file(folder, c).open("rb") as raw, np.load(raw, allow_pickle=False) as stored:
+            with chunk_file(folder, c).open("rb") as raw, np.load(raw, allow_pickle=False) as stored:
                 part = {name: stored[name] for name in axes}
         except Exception:  # a damaged archive can fail in any way
             continue
@@ -33,9 +43,13 @@ def _stored_chunks(folder: Path, chunks: int, chunk: int, axes: Mapping[str, int
     return found
 
 
-def _checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
-    text = json.dumps(fingerprint, sort_keys=True, default=str)
-    identity = hashlib.sha256(text.encode()).hexdigest()
+def checkpoint_folder(folder: Path, fingerprint: dict[str, Any]) -> Path:
+    """Make the folder, or refuse one that belongs to a run with other settings.
+
+    Raises:
+        ValueError: if it does, or cannot be a folder.
+    """
+    text, identity = _as_text(fingerprint), identity_of(fingerprint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

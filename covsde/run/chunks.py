@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from covsde.numerics.keys import generator
 from covsde.results.files import atomic_write
-from covsde.run.checkpoint import Arrays, _checkpoint_folder, _chunk_file, _stored_chunks
+from covsde.run.checkpoint import Arrays, checkpoint_folder, chunk_file, stored_chunks
 
 # At a time.
 _MOST_CHUNKS = 4
@@ -31,20 +32,9 @@ def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[
     return lambda items: tqdm(items, total=chunks, desc=label, delay=1.0, leave=False)
 
 
-def run_chunks(
-    dispatch: Callable[[PRNGKeyArray, int], Any],
-    finish: Callable[[Any], Arrays],
-    *,
-    axes: Mapping[str, int],
-    key: PRNGKeyArray,
-    total: int,
-    chunk: int,
-    progress: bool | None,
-    label: str,
-    checkpoint: str | Path | None,
-    fingerprint: dict[str, Any],
-) -> Arrays:
-    """Run paths chunk by chunk, a few chunks side by side, with progress and checkpoints.
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """A computation of independent paths, chunk by chunk.
 
     Chunk c always uses fold_in(key, c) and its full size, so a result depends on neither the machine nor on how often
     it was interrupted; surplus paths of the last chunk are cut.
@@ -55,47 +45,70 @@ def run_chunks(
         axes: the axis of paths of each of those arrays.
         key: JAX key of the run.
         total: paths wanted.
-        chunk: paths per chunk.
-        progress: show a bar; None: on a terminal, when there is more than one chunk.
-        label: what the bar says.
-        checkpoint: folder for finished chunks, or None.
-        fingerprint: settings that decide the result; a folder with others is refused.
-
-    Returns:
-        The arrays of all chunks, `total` paths long.
+        size: paths per chunk.
+        label: what the progress bar says.
     """
-    chunks = -(-total // chunk)
-    folder = None if checkpoint is None else _checkpoint_folder(Path(checkpoint), fingerprint)
-    # JAX keeps these per thread.
-    double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
-    def start(c: int) -> Any:
+    dispatch: Callable[[PRNGKeyArray, int], Any]
+    finish: Callable[[Any], Arrays]
+    axes: Mapping[str, int]
+    key: PRNGKeyArray
+    total: int
+    size: int
+    label: str
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return -(-self.total // self.size)
+
+    def start(self, c: int) -> Any:
+        """Start chunk c, with the library's generator."""
         with generator():
-            return dispatch(jax.random.fold_in(key, c), chunk)
+            return self.dispatch(jax.random.fold_in(self.key, c), self.size)
 
-    def complete(c: int, pending: Any = None) -> Arrays:
-        with jax.enable_x64(double), jax.default_device(device), jax.default_matmul_precision(precision):
-            part = finish(start(c) if pending is None else pending)
-        if folder is not None:
-            with atomic_write(_chunk_file(folder, c)) as temporary:
-                np.savez(temporary, allow_pickle=False, **part)
-        return part
+    def run(
+        self, fingerprint: dict[str, Any], progress: bool | None = None, checkpoint: str | Path | None = None
+    ) -> Arrays:
+        """Compute all chunks, a few side by side.
 
-    stored = {} if folder is None else _stored_chunks(folder, chunks, chunk, axes)
-    missing = [c for c in range(chunks) if c not in stored]
-    pool = ThreadPoolExecutor(max_workers=side_by_side())
-    try:
-        # The first call compiles, before the others could do it again.
-        running = {c: pool.submit(complete, c, start(c)) for c in missing[:1]}
-        running |= {c: pool.submit(complete, c) for c in missing[1:]}
-        numbers = _progress(chunks, progress, label)(iter(range(chunks)))
-        parts = [stored[c] if c in stored else running[c].result() for c in numbers]
-    finally:
-        # After an error or an interruption: chunks that run are waited for and kept, others never start.
-        pool.shutdown(cancel_futures=True)
-    whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in axes.items()}
-    return {name: x[(slice(None),) * (axes[name] % x.ndim) + (slice(total),)] for name, x in whole.items()}
+        Args:
+            fingerprint: settings that decide the result; a folder of checkpoints with others is refused.
+            progress: show a bar; None: on a terminal, when there is more than one chunk.
+            checkpoint: folder for finished chunks, or None.
+
+        Returns:
+            The arrays of all chunks, `total` paths long.
+        """
+        folder = None if checkpoint is None else checkpoint_folder(Path(checkpoint), fingerprint)
+        # JAX keeps these per thread.
+        double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+
+        def complete(c: int, pending: Any = None) -> Arrays:
+            with jax.enable_x64(double), jax.default_device(device), jax.default_matmul_precision(precision):
+                part = self.finish(self.start(c) if pending is None else pending)
+            if folder is not None:
+                with atomic_write(chunk_file(folder, c)) as temporary:
+                    np.savez(temporary, allow_pickle=False, **part)
+            return part
+
+        stored = {} if folder is None else stored_chunks(folder, self.count, self.size, self.axes)
+        missing = [c for c in range(self.count) if c not in stored]
+        pool = ThreadPoolExecutor(max_workers=side_by_side())
+        try:
+            # The first call compiles, before the others could do it again.
+            running = {c: pool.submit(complete, c, self.start(c)) for c in missing[:1]}
+            running |= {c: pool.submit(complete, c) for c in missing[1:]}
+            numbers = _progress(self.count, progress, self.label)(iter(range(self.count)))
+            parts = [stored[c] if c in stored else running[c].result() for c in numbers]
+        finally:
+            # After an error or an interruption: chunks that run are waited for and kept, others never start.
+            pool.shutdown(cancel_futures=True)
+        whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in self.axes.items()}
+        return {
+            name: x[(slice(None),) * (self.axes[name] % x.ndim) + (slice(self.total),)] for name, x in whole.items()
+        }
 
 
 def side_by_side() -> int:

@@ -1,8 +1,8 @@
 """The fully connected network with depth proportional to width."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -16,18 +16,20 @@ from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, ne
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.gradients import sample_gradients_weights
 from covsde.architectures.mlp.network.layers import Layers
-from covsde.architectures.mlp.network.training import Trained, train_weights
+from covsde.architectures.mlp.network.training import train_weights
 from covsde.architectures.mlp.network.weights import MLPNetwork, sample_grams_law, sample_grams_weights
+from covsde.architectures.mlp.training import MLPTraining, check_limit, check_networks
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.clock import AbstractClock, TabulatedClock, UniformClock
 from covsde.covariance.drifts import AbstractDrift, Affine, drift_of
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.descent.householder import train_revealed
-from covsde.descent.losses import Loss
 from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.numerics.keys import generator, typed_key
+from covsde.run.memory import LIMIT, TRAINING, fitting
 from covsde.solvers import Strang
 
 # Pieces of layer time on which a width profile is held constant in the limit.
@@ -73,6 +75,8 @@ class MLP(AbstractWithGradients, AbstractTrainable):
 
     Source: arXiv 2206.02768, sections 2 and 3.
     """
+
+    training_settings: ClassVar[type] = MLPTraining
 
     activation: AbstractActivation
     depth_to_width: float
@@ -224,14 +228,14 @@ class MLP(AbstractWithGradients, AbstractTrainable):
             return sample_grams_law(layers, V0, key, draws=draws, save=save)
         if method == "weights":
             weights = depth * layers.widest * max(layers.widest, m) * V0.dtype.itemsize
-            batch = max(1, min(draws, 2**27 // weights))
+            batch = fitting(weights, LIMIT, least=1, most=draws)
             return sample_grams_weights(layers, V0, key, draws=draws, save=save, batch=batch)
         raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
 
     def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
         """Bounded by the normals of one layer and the saved path."""
         per_draw = (4 * m * self.layers(width, depth).widest + (depth + 1) * m * m) * itemsize
-        return max(16, min(1024, 2**27 // per_draw))
+        return fitting(per_draw, LIMIT, least=16, most=1024)
 
     def require_plain(self, what: str) -> None:
         """Raise a ValueError, in the name of a limit that has none of them, if there are biases, gains or a profile."""
@@ -262,162 +266,50 @@ class MLP(AbstractWithGradients, AbstractTrainable):
                 "the layers can have this Gram matrix."
             )
         floats = (depth + 2) * width * width + 8 * (depth + 1) * m * width
-        batch = max(1, min(draws, 2**27 // (floats * V0.dtype.itemsize)))
+        batch = fitting(floats * V0.dtype.itemsize, LIMIT, least=1, most=draws)
         return sample_gradients_weights(
             self.activation, V0, key, width=width, depth=depth, draws=draws, layers=layers, batch=batch
         )
 
-    def training_grid(self, labels: int, options: Mapping[str, Any]) -> None:
+    def training_grid(self, task: Task) -> None:
         """None: every path is trained on its own."""
         return
 
-    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
-        """Layers of width 1/h: h ≤ 1/100, less for a strong even part, and room for every label's own direction."""
+    def training_steps(self, task: Task) -> int:
+        """Layers of width 1/h: h ≤ 1/100, less for a strong even part, and room for every pair's own direction."""
         self.require_plain("training")
-        least: float = max(100, 8 * labels)
+        least: float = max(100, 8 * task.pairs)
         if backward_of(self.activation).expansion().even is not None:
-            stiffness = self.limit().drift.stiffness(float(np.max(np.diag(V0))))
+            stiffness = self.limit().drift.stiffness(float(np.max(np.diag(task.data.V0))))
             least = max(least, min(_FINEST, 10 * stiffness))
         return max(2, math.ceil(self.depth_to_width * least - 1e-9))
 
-    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
-        """Bounded by the vectors of every layer and label; in the limit a layer stays in a processor's cache."""
-        size = NEURONS + 2 * labels if width is None else width
-        layer = 7 * labels * size * itemsize
-        fits = min(512, 2**28 // ((layers + 1) * layer))
-        return max(16, fits if width is not None else min(fits, max(64, 2**20 // layer)))
+    def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
+        """Bounded by the vectors of every layer and pair; in the limit a layer stays in a processor's cache."""
+        size = NEURONS + 2 * task.pairs if not sizes.width else sizes.width
+        layer = 7 * task.pairs * size * itemsize
+        fits = min(512, TRAINING // ((sizes.depth + 1) * layer))
+        return max(16, fits if sizes.width else min(fits, max(64, 2**20 // layer)))
 
-    def check_training_limit(self, labels: int, steps: int) -> None:
-        """Raise a ValueError if the limit of training so many labels cannot be computed in so many steps."""
+    def check_training(self, task: Task, sizes: Sizes) -> None:
+        """Refuse steps, or a width, that do not have room for the vectors that training meets."""
         self.require_plain("training")
-        width = steps / self.depth_to_width
-        directions = limit_vectors(self.activation, width, jnp.dtype(np.float32)).directions(labels)
-        if width <= directions:
-            need = math.floor(directions * self.depth_to_width) + 1
-            raise ValueError(
-                f"steps={steps} is too few: a step is a layer of width steps/T, in which the {directions} vectors that "
-                f"training meets must be independent; use steps >= {need}."
-            )
+        if sizes.width:
+            check_networks(task, sizes)
+        else:
+            check_limit(self.activation, self.depth_to_width, task, sizes)
 
-    def check_training_networks(self, inputs: int, labels: int, width: int, method: str) -> None:
-        """Raise a ValueError if networks of this width cannot be trained by this method."""
-        self.require_plain("training")
-        if method not in ("law", "weights"):
-            raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
-        if method == "law" and width <= 2 * labels:
-            raise ValueError(
-                f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward "
-                f"and backward: use width > {2 * labels}, or method='weights'."
-            )
-        if width < inputs:
-            raise ValueError(f"width={width} is smaller than the number of inputs P={inputs}: widen it.")
-
-    def train_limit(
-        self,
-        V0: Float[Array, "P P"],
-        targets: Float[Array, " P"],
-        key: PRNGKeyArray,
-        *,
-        loss: Loss,
-        learning_rate: Float[Array, ""],
-        updates: int,
-        substeps: int,
-        steps: int,
-        layers: tuple[int, ...],
-        paths: int,
-        options: Mapping[str, Any],
-    ) -> Trajectory:
+    def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
-        self.check_training_limit(V0.shape[0] * (updates * substeps + 1), steps)
-        scale, trains = _training_options(options, V0.dtype)
-        return train_revealed(
-            limit_vectors(self.activation, steps / self.depth_to_width, V0.dtype),
-            V0,
-            targets,
-            key,
-            loss=loss,
-            learning_rate=learning_rate,
-            output_scale=scale,
-            train_input=trains.input,
-            train_readout=trains.readout,
-            updates=updates,
-            substeps=substeps,
-            depth=steps,
-            layers=layers,
-            paths=paths,
-            sweep=solve_pass,
-        )
+        space = limit_vectors(self.activation, sizes.depth / self.depth_to_width, task.dtype)
+        return train_revealed(space, task, sizes, key, task.settings.ends(task.dtype), solve_pass)
 
-    def train_networks(
-        self,
-        V0: Float[Array, "P P"],
-        targets: Float[Array, " P"],
-        key: PRNGKeyArray,
-        *,
-        method: str,
-        loss: Loss,
-        learning_rate: Float[Array, ""],
-        updates: int,
-        substeps: int,
-        width: int,
-        depth: int,
-        layers: tuple[int, ...],
-        draws: int,
-        options: Mapping[str, Any],
-    ) -> Trajectory:
+    def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """By law (vectors only) or by real weights.
 
-        A layer costs width · labels² operations by law, labels³ for linear networks, and width² · labels with weights.
+        A layer costs width · pairs² operations by law, pairs³ for linear networks, and width² · pairs with weights.
         """
-        labels = V0.shape[0] * (updates * substeps + 1)
-        self.check_training_networks(V0.shape[0], labels, width, method)
-        scale, trains = _training_options(options, V0.dtype)
-        rates = {"learning_rate": learning_rate, "output_scale": scale}
-        if method == "law":
-            return train_revealed(
-                network_vectors(self.activation, width, V0.dtype),
-                V0,
-                targets,
-                key,
-                loss=loss,
-                train_input=trains.input,
-                train_readout=trains.readout,
-                updates=updates,
-                substeps=substeps,
-                depth=depth,
-                layers=layers,
-                paths=draws,
-                sweep=sweep,
-                **rates,
-            )
-        floats = 3 * depth * width * width + 8 * (depth + 1) * labels * width
-        return train_weights(
-            self.activation,
-            V0,
-            targets,
-            key,
-            loss=loss,
-            trains=trains,
-            updates=updates,
-            substeps=substeps,
-            width=width,
-            depth=depth,
-            layers=layers,
-            draws=draws,
-            batch=max(1, min(draws, 2**28 // (floats * V0.dtype.itemsize))),
-            **rates,
-        )
-
-
-def _training_options(options: Mapping[str, Any], dtype: jnp.dtype) -> tuple[Float[Array, ""], Trained]:
-    known = ("output_scale", "train_input", "train_readout")
-    unknown = set(options) - set(known)
-    if unknown:
-        raise TypeError(f"an MLP has no training option {sorted(unknown)[0]!r}: it has {', '.join(known)}.")
-    trains = []
-    for name in known[1:]:
-        value = options.get(name, False)
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} must be True or False, got {value!r}.")
-        trains.append(bool(value))
-    return jnp.asarray(finite_number("output_scale", options.get("output_scale", 1.0)), dtype), Trained(*trains)
+        ends = task.settings.ends(task.dtype)
+        if sizes.method == "weights":
+            return train_weights(self.activation, task, sizes, key, ends)
+        return train_revealed(network_vectors(self.activation, sizes.width, task.dtype), task, sizes, key, ends, sweep)

@@ -1,8 +1,8 @@
 """The depth-scaled ResNet: hyperparameters with two faces, a kernel ODE and a finite network."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,12 +15,21 @@ from covsde.architectures.base import AbstractTrainable
 from covsde.architectures.resnet.blocks import AbstractBlock, TwoMatrix, block_of
 from covsde.architectures.resnet.kernels import KernelODE
 from covsde.architectures.resnet.network.weights import ResNetNetwork, sample_grams_law, sample_grams_weights
-from covsde.architectures.resnet.training import ResNetTraining, is_linear, train_block, train_drawn
-from covsde.descent.losses import Loss
-from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory, recorded
+from covsde.architectures.resnet.training import (
+    ResNetTraining,
+    check_limit,
+    check_networks,
+    infinite_depth,
+    is_linear,
+    train_block,
+    train_drawn,
+)
+from covsde.descent.task import Sizes, Task
+from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
 from covsde.numerics.keys import generator, typed_key
+from covsde.run.memory import LIMIT, TRAINING, fitting
 from covsde.solvers import RungeKutta
 
 _MOST_STEPS = 100_000
@@ -61,6 +70,8 @@ class ResNet(AbstractTrainable):
 
     Source: arXiv 2309.16620; 2302.00453 for the limit at initialization.
     """
+
+    training_settings: ClassVar[type] = ResNetTraining
 
     activation: Callable[[Array], Array] = eqx.field(static=True)
     beta: float | Float[Array, ""]
@@ -177,7 +188,7 @@ class ResNet(AbstractTrainable):
             return sample_grams_law(self.block, self.activation, V0, key, **shape)
         if method == "weights":
             weights = depth * width * self._widest(width) * V0.dtype.itemsize
-            batch = max(1, min(draws, 2**27 // weights))
+            batch = fitting(weights, LIMIT, least=1, most=draws)
             return sample_grams_weights(self.block, self.activation, V0, key, batch=batch, **shape)
         raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
 
@@ -187,91 +198,39 @@ class ResNet(AbstractTrainable):
     def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
         """Bounded by the neurons of one layer and the saved path."""
         per_draw = (4 * m * self._widest(width) + (depth + 1) * m * m) * itemsize
-        return max(16, min(1024, 2**27 // per_draw))
+        return fitting(per_draw, LIMIT, least=16, most=1024)
 
-    def training_grid(self, labels: int, options: Mapping[str, Any]) -> KernelGrid:
+    def training_grid(self, task: Task) -> KernelGrid:
         """Particles share one set of kernels; a linear network needs none."""
-        return KernelGrid(ResNetTraining.of(options).depth, not is_linear(self.activation))
+        solver, order = infinite_depth(self.block)
+        return KernelGrid(task.settings.depth, not is_linear(self.activation), solver, order)
 
-    def training_steps(self, V0: Float[np.ndarray, "P P"], labels: int) -> int:
+    def training_steps(self, task: Task) -> int:
         """32: at infinite depth the solver doubles it and extrapolates."""
         return 32
 
-    def training_chunk(self, labels: int, layers: int, width: int | None, itemsize: int) -> int:
-        """Bounded by the vectors of every block and label; a limit's particles are counted as its width is."""
-        size = 8 * labels * (layers + 1) * itemsize
-        return max(512, 2**29 // size) if width is None else max(1, min(512, 2**28 // (size * width)))
+    def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
+        """Bounded by the vectors of every block and pair; a limit's particles are counted as its width is."""
+        size = 8 * task.pairs * (sizes.depth + 1) * itemsize
+        return max(1, min(512, TRAINING // (size * sizes.width))) if sizes.width else max(512, 2 * TRAINING // size)
 
-    def train_limit(
-        self,
-        V0: Float[Array, "P P"],
-        targets: Float[Array, " P"],
-        key: PRNGKeyArray,
-        *,
-        loss: Loss,
-        learning_rate: Float[Array, ""],
-        updates: int,
-        substeps: int,
-        steps: int,
-        layers: tuple[int, ...],
-        paths: int,
-        options: Mapping[str, Any],
-    ) -> KernelTrajectory:
-        """Gradient descent in causal order; `steps` is the depth if that is finite."""
-        trajectory = train_block(
-            self.block,
-            self.activation,
-            float(self.beta),
-            V0,
-            targets,
-            key,
-            ResNetTraining.of(options),
-            loss=loss,
-            learning_rate=learning_rate / substeps,
-            updates=updates * substeps,
-            steps=steps,
-            layers=layers,
-            paths=None if is_linear(self.activation) else paths,
-        )
-        kept, steps_kept = recorded(V0.shape[0], updates, substeps)
-        H, Phi, G, A = (X[:, kept][:, :, kept] for X in (trajectory.H, trajectory.Phi, trajectory.G, trajectory.A))
-        return KernelTrajectory(trajectory.outputs[steps_kept], H, Phi, G, A, trajectory.ntk[steps_kept])
+    def check_training(self, task: Task, sizes: Sizes) -> None:
+        """Refuse a block without a limit or networks of this kind, and widths without room."""
+        if sizes.width:
+            check_networks(self.block, task, sizes)
+        else:
+            check_limit(self.block, task)
 
-    def train_networks(
-        self,
-        V0: Float[Array, "P P"],
-        targets: Float[Array, " P"],
-        key: PRNGKeyArray,
-        *,
-        method: str,
-        loss: Loss,
-        learning_rate: Float[Array, ""],
-        updates: int,
-        substeps: int,
-        width: int,
-        depth: int,
-        layers: tuple[int, ...],
-        draws: int,
-        options: Mapping[str, Any],
-    ) -> Trajectory:
-        """In law (width · labels² per block) or by real weights (width² · labels)."""
-        trajectory = train_drawn(
-            self.block,
-            self.activation,
-            float(self.beta),
-            V0,
-            targets,
-            key,
-            ResNetTraining.of(options),
-            method=method,
-            loss=loss,
-            learning_rate=learning_rate / substeps,
-            updates=updates * substeps,
-            width=width,
-            depth=depth,
-            layers=layers,
-            draws=draws,
-        )
-        kept, steps_kept = recorded(V0.shape[0], updates, substeps)
-        Phi, G, A = (X[:, :, kept][:, :, :, kept] for X in (trajectory.Phi, trajectory.G, trajectory.A))
-        return Trajectory(trajectory.outputs[kept], Phi, G, A, trajectory.ntk[steps_kept])
+    def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
+        """Gradient descent in causal order; `sizes.depth` is the depth if that is finite."""
+        found = train_block(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
+        pairs, steps = task.recorded()
+        H, Phi, G, A = (X[:, pairs][:, :, pairs] for X in (found.H, found.Phi, found.G, found.A))
+        return KernelTrajectory(found.outputs[steps], H, Phi, G, A, found.ntk[steps])
+
+    def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
+        """In law (width · pairs² per block) or by real weights (width² · pairs)."""
+        found = train_drawn(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
+        pairs, steps = task.recorded()
+        Phi, G, A = (X[:, :, pairs][:, :, :, pairs] for X in (found.Phi, found.G, found.A))
+        return Trajectory(found.outputs[pairs], Phi, G, A, found.ntk[steps])

@@ -15,8 +15,9 @@ from covsde.architectures.resnet.architecture import ResNet
 from covsde.architectures.resnet.blocks import PreActivation
 from covsde.covariance.clock import Time
 from covsde.inputs.arguments import finite_number, instance_of, positive_int
+from covsde.inputs.gram import real_array
 from covsde.numerics.keys import generator, typed_key
-from covsde.run.grid import time_grid
+from covsde.run.grid import save_times, time_grid
 
 
 class FiniteWidthDiffusion(eqx.Module):
@@ -139,11 +140,11 @@ def simulate_streams(
     instance_of("resnet", resnet, ResNet, "a ResNet such as ResNet(jax.nn.relu)")
     if not isinstance(resnet.block, PreActivation) or resnet.block.limiting_strength() != 1:
         raise ValueError("resnet must have critical pre-activation blocks: the diffusion is theirs alone.")
-    start = np.asarray(X0, np.float64)
+    start = real_array("X0", X0, "streams (m, n) or (n,) of real numbers")
     start = start[None] if start.ndim == 1 else start
     if start.ndim != 2 or 0 in start.shape or not np.all(np.isfinite(start)):
         raise ValueError(f"X0 must hold finite streams (m, n) or (n,), got shape {np.shape(X0)}.")
-    times = [0.1 * k for k in range(11)] if save_at is None else np.asarray(save_at, np.float64).ravel().tolist()
+    times = [0.1 * k for k in range(11)] if save_at is None else save_times(save_at).tolist()
     grid, every = time_grid(positive_int("steps", steps), times)
     typed = typed_key(key)
     with jax.enable_x64(True), generator():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -14,9 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.architectures.resnet.network.training import train_by_law, train_by_weights
 from covsde.descent.hidden_units import exact_units, march_units, unit_normals
-from covsde.descent.losses import Loss
 from covsde.descent.particles import March, Rule, Sources, coarser, exact_sources, march, matched_normals
 from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.task import Sizes, Task, checked_switch
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.moments.of_activation import PiecewiseLinear, moments_of
@@ -33,6 +32,9 @@ class ResNetTraining:
         response: False for networks whose backward pass has matrices of its own, independent of the forward ones.
         train_input: whether the input layer learns.
         train_readout: whether the readout learns.
+
+    Raises:
+        ValueError: for a value out of range.
     """
 
     richness: float = 1.0
@@ -41,27 +43,14 @@ class ResNetTraining:
     train_input: bool = False
     train_readout: bool = False
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "ResNetTraining":
-        """From the options of `train` and `train_networks`.
-
-        Raises:
-            TypeError: for an unknown option.
-            ValueError: for a value out of range.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise TypeError(f"a ResNet has no training option {unknown[0]!r}: it has {', '.join(known)}.")
-        richness, depth = finite_number("richness", options.get("richness", 1.0)), options.get("depth")
-        if richness <= 0:
-            raise ValueError(f"richness must be positive, got {richness}: use a small one for lazy training.")
-        switches = {name: options.get(name, name == "response") for name in known[2:]}
-        for name, value in switches.items():
-            if not isinstance(value, bool | np.bool_):
-                raise ValueError(f"{name} must be True or False, got {value!r}.")
-        depth = None if depth is None else positive_int("depth", depth)
-        return cls(richness, depth, **{name: bool(value) for name, value in switches.items()})
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "richness", finite_number("richness", self.richness))
+        if self.richness <= 0:
+            raise ValueError(f"richness must be positive, got {self.richness}: use a small one for lazy training.")
+        for name in ("response", "train_input", "train_readout"):
+            object.__setattr__(self, name, checked_switch(name, getattr(self, name)))
+        if self.depth is not None:
+            object.__setattr__(self, "depth", positive_int("depth", self.depth))
 
 
 def is_linear(fn: Function) -> bool:
@@ -70,14 +59,13 @@ def is_linear(fn: Function) -> bool:
     return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
 
 
-def _rule(
-    fn: Function, settings: ResNetTraining, P: int, dtype: Any, scale: float, push: Array | float, rate: Array | float
-) -> Rule:
+def _rule(fn: Function, task: Task, scale: float, push: Array | float, rate: Array | float) -> Rule:
+    settings, dtype = task.settings, task.dtype
     return Rule(
         fn=fn,
         scale=jnp.asarray(scale, dtype),
         push=jnp.asarray(push, dtype),
-        rate=jnp.asarray(rate / P, dtype),
+        rate=jnp.asarray(rate / task.inputs, dtype),
         richness=jnp.asarray(settings.richness, dtype),
         train_input=jnp.asarray(float(settings.train_input), dtype),
         train_output=jnp.asarray(float(settings.train_readout), dtype),
@@ -85,23 +73,14 @@ def _rule(
     )
 
 
-def one_matrix_rule(
-    fn: Function,
-    beta: float,
-    strength: float,
-    depth: int,
-    rate: Array | float,
-    P: int,
-    settings: ResNetTraining,
-    dtype: Any,
-) -> Rule:
+def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task: Task) -> Rule:
     """The rule for blocks of one matrix and total strength s, at learning rate η_0.
 
     A step of size η_0 γ_0² N/s on the matrices moves h by β² η_0 γ_0/(L P) Σ Δ Φ g per block, whatever s is.
     """
-    push = beta**2 * rate * settings.richness / (depth * P)
+    push = beta**2 * task.learning_rate * task.settings.richness / (depth * task.inputs)
     scale = beta * float(np.sqrt(strength / depth))
-    return _rule(fn, settings, P, dtype, scale, push, rate * settings.richness)
+    return _rule(fn, task, scale, push, task.learning_rate * task.settings.richness)
 
 
 @eqx.filter_jit
@@ -118,189 +97,114 @@ def _sources(
 
 @eqx.filter_jit
 def _march(
-    rule: Rule,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    sources: Sources,
-    square: Float[Array, ""],
-    *,
-    loss: Loss,
-    updates: int,
-    layers: tuple[int, ...],
-    infinite: bool,
+    rule: Rule, task: Task, sources: Sources, square: Float[Array, ""], layers: tuple[int, ...], infinite: bool
 ) -> KernelTrajectory:
     # The blocks of a network are a list; layer time is what Diffrax integrates over.
-    shape: dict[str, Any] = {"updates": updates, "layers": layers, "sweep": solve_pass if infinite else sweep}
-    marched = march(rule, V0, targets, sources, loss=loss, **shape)
-    return _trajectory(marched, square, V0.shape[0])
+    marched = march(rule, task, sources, layers, solve_pass if infinite else sweep)
+    return _trajectory(marched, square, task.inputs)
 
 
 @eqx.filter_jit
 def _march_units(
-    rule: Rule,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    square: Float[Array, ""],
-    *,
-    loss: Loss,
-    updates: int,
-    depth: int,
-    layers: tuple[int, ...],
-    units: int | None,
-    infinite: bool,
+    rule: Rule, task: Task, sizes: Sizes, key: PRNGKeyArray, square: Float[Array, ""], sampled: bool
 ) -> KernelTrajectory:
-    coordinates = V0.shape[0] + 1
-    normals = exact_units(coordinates, V0.dtype) if units is None else unit_normals(key, coordinates, units, V0.dtype)
-    marched = march_units(
-        rule, V0, targets, normals, loss=loss, updates=updates, depth=depth, layers=layers, infinite=infinite
-    )
-    return _trajectory(marched, square, V0.shape[0])
+    coordinates, dtype = task.inputs + 1, task.dtype
+    normals = unit_normals(key, coordinates, sizes.draws, dtype) if sampled else exact_units(coordinates, dtype)
+    marched = march_units(rule, task, sizes, normals, task.settings.depth is None)
+    return _trajectory(marched, square, task.inputs)
 
 
 def _trajectory(marched: March, square: Float[Array, ""], P: int) -> KernelTrajectory:
     return KernelTrajectory(marched.outputs.reshape(-1, P), *marched[1:5], square * marched.ntk)
 
 
+def infinite_depth(block: AbstractBlock) -> tuple[str, int]:
+    """What `train_block` steps through layer time with at infinite depth, and the order of its error in 1/steps."""
+    return ("Heun" if isinstance(block, TwoMatrix) else "LayerStep, extrapolated", 2)
+
+
 @functools.singledispatch
 def train_block(
-    block: AbstractBlock,
-    fn: Function,
-    beta: float,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    settings: ResNetTraining,
-    *,
-    loss: Loss,
-    learning_rate: Array | float,
-    updates: int,
-    steps: int,
-    layers: tuple[int, ...],
-    paths: int | None,
+    block: AbstractBlock, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray
 ) -> KernelTrajectory:
-    """The limit of training for a block; new blocks register here. No paths: a linear network, without sampling."""
-    raise TypeError(
-        f"block={type(block).__name__} has no limit of training: use PreActivation() or TwoMatrix(), or train_networks."
-    )
+    """The limit of training for a block, every gradient step recorded; new blocks register here.
+
+    At infinite depth its error is to be of the order in 1/`steps` that `infinite_depth` says: `richardson` needs it.
+    """
+    raise TypeError(_no_limit(block))
 
 
 @train_block.register
-def _(
-    block: PreActivation,
-    fn: Function,
-    beta: float,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    settings: ResNetTraining,
-    *,
-    loss: Loss,
-    learning_rate: Array | float,
-    updates: int,
-    steps: int,
-    layers: tuple[int, ...],
-    paths: int | None,
-) -> KernelTrajectory:
-    """At infinite depth, from grids of `steps` and 2 `steps` that see the same noise: their error is of order 1/L."""
-    P = V0.shape[0]
-
-    def rule_of(depth: int, strength: float) -> Rule:
-        return one_matrix_rule(fn, beta, strength, depth, learning_rate, P, settings, V0.dtype)
-
-    if settings.depth is None:
+def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
+    """At infinite depth, from grids of L = `steps` and 2 L that see the same noise: an error of order 1/L² is left."""
+    steps, infinite = sizes.depth, task.settings.depth is None
+    if infinite:
         strength = block.limiting_strength()
-        rules: tuple[Rule, ...] = (rule_of(steps, strength), rule_of(2 * steps, strength))
+        rules = tuple(one_matrix_rule(fn, beta, strength, depth, task) for depth in (steps, 2 * steps))
     else:
-        rules = (rule_of(steps, block.strength(1, steps)),)
-    square = jnp.asarray(beta**2, V0.dtype)
-    noise = _sources(key, P, P * (updates + 1), steps * len(rules), paths, V0.dtype, len(rules) == 2)
+        rules = (one_matrix_rule(fn, beta, block.strength(1, steps), steps, task),)
+    square = jnp.asarray(beta**2, task.dtype)
+    particles = None if is_linear(fn) else sizes.draws
+    noise = _sources(key, task.inputs, task.pairs, steps * len(rules), particles, task.dtype, infinite)
     found = []
-    shape: dict[str, Any] = {"loss": loss, "updates": updates, "infinite": settings.depth is None}
-    for k, (rule_here, sources) in enumerate(zip(rules, noise, strict=True)):
-        at = tuple((k + 1) * layer for layer in layers)
-        found.append(_march(rule_here, V0, targets, sources, square, layers=at, **shape))
+    for k, (rule, sources) in enumerate(zip(rules, noise, strict=True)):
+        layers = tuple((k + 1) * layer for layer in sizes.layers)
+        found.append(_march(rule, task, sources, square, layers, infinite))
     return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
 
 
 @train_block.register
-def _(
-    block: TwoMatrix,
-    fn: Function,
-    beta: float,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    settings: ResNetTraining,
-    *,
-    loss: Loss,
-    learning_rate: Array | float,
-    updates: int,
-    steps: int,
-    layers: tuple[int, ...],
-    paths: int | None,
-) -> KernelTrajectory:
+def _(block: TwoMatrix, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
     """Width D and hidden width M → ∞; at infinite depth in steps of second order."""
-    if not settings.response:
-        raise ValueError("response=False is for blocks of one matrix: leave it out with TwoMatrix().")
-    P = V0.shape[0]
-    rate = learning_rate * settings.richness
-    rule = _rule(fn, settings, P, V0.dtype, beta, rate * beta / P, rate)
-    return _march_units(
-        rule,
-        V0,
-        targets,
-        key,
-        jnp.asarray(beta**2, V0.dtype),
-        loss=loss,
-        updates=updates,
-        depth=steps,
-        layers=layers,
-        units=paths,
-        infinite=settings.depth is None,
+    rate = task.learning_rate * task.settings.richness
+    rule = _rule(fn, task, beta, rate * beta / task.inputs, rate)
+    return _march_units(rule, task, sizes, key, jnp.asarray(beta**2, task.dtype), not is_linear(fn))
+
+
+def _no_limit(block: AbstractBlock) -> str:
+    return (
+        f"block={type(block).__name__} has no limit of training: use PreActivation() or TwoMatrix(), or train_networks."
     )
 
 
+def check_limit(block: AbstractBlock, task: Task) -> None:
+    """Refuse a block whose training has no limit here, and backward matrices of their own where there are none.
+
+    Raises:
+        TypeError: for a block without a limit.
+        ValueError: for response=False.
+    """
+    if train_block.dispatch(type(block)) is train_block.dispatch(AbstractBlock):
+        raise TypeError(_no_limit(block))
+    if not (task.settings.response or isinstance(block, PreActivation)):
+        raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
+
+
+def check_networks(block: AbstractBlock, task: Task, sizes: Sizes) -> None:
+    """Refuse networks that are too narrow, or a method that the block does not have.
+
+    Raises:
+        ValueError: naming what would do.
+    """
+    one_matrix, pairs, width = isinstance(block, PreActivation), task.pairs, sizes.width
+    if sizes.method not in ("law", "weights"):
+        raise ValueError(f"method must be 'law' or 'weights', got {sizes.method!r}.")
+    if sizes.method == "weights" and not (task.settings.response or one_matrix):
+        raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
+    if sizes.method == "law" and not one_matrix:
+        raise ValueError(f"method='law' is for PreActivation blocks, got {type(block).__name__}: use method='weights'.")
+    if sizes.method == "law" and width <= 2 * pairs:
+        raise ValueError(
+            f"width={width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
+            f"backward: use width > {2 * pairs}, or method='weights'."
+        )
+
+
 def train_drawn(
-    block: AbstractBlock,
-    fn: Function,
-    beta: float,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    settings: ResNetTraining,
-    *,
-    method: str,
-    loss: Loss,
-    learning_rate: Array | float,
-    updates: int,
-    width: int,
-    depth: int,
-    layers: tuple[int, ...],
-    draws: int,
+    block: AbstractBlock, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray
 ) -> Trajectory:
     """Finite networks: in law without weights, for blocks of one matrix before the activation, or with real weights."""
-    P = V0.shape[0]
-    strength = block.strength(width, depth)
-    rule = one_matrix_rule(fn, beta, strength, depth, learning_rate, P, settings, V0.dtype)
-    shape: dict[str, Any] = {"loss": loss, "updates": updates, "layers": layers, "draws": draws}
-    if method == "law":
-        if not isinstance(block, PreActivation):
-            raise ValueError(
-                f"method='law' is for PreActivation blocks, got {type(block).__name__}: use method='weights'."
-            )
-        labels = P * (updates + 1)
-        if width <= 2 * labels:
-            raise ValueError(
-                f"width={width} is too small for method='law' with {labels} (input, training step) pairs, forward and "
-                f"backward: use width > {2 * labels}, or method='weights'."
-            )
-        return train_by_law(rule, beta, V0, targets, key, width=width, depth=depth, **shape)
-    if method == "weights":
-        if not (settings.response or isinstance(block, PreActivation)):
-            raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
-        shape["response"] = bool(settings.response)
-        return train_by_weights(
-            block, rule, beta, V0, targets, key, learning_rate=learning_rate, width=width, depth=depth, **shape
-        )
-    raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
+    rule = one_matrix_rule(fn, beta, block.strength(sizes.width, sizes.depth), sizes.depth, task)
+    if sizes.method == "law":
+        return train_by_law(rule, beta, task, sizes, key)
+    return train_by_weights(block, rule, beta, task, sizes, key)

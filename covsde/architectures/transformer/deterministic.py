@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.moments.arccos import sin_minus_angle_cos
+from covsde.moments.quadrature import as_correlation
 
 Matrix = Float[Array, "m m"]
 Real = float | np.floating | np.ndarray
@@ -76,7 +77,7 @@ def uniform_attention(V0: Matrix, beta: float, tau: Float[Array, "..."]) -> Floa
 def relu_correlation(rho: Float[Array, "..."], negative_slope: float = 0.0) -> Float[Array, "..."]:
     """κ(ρ) = E φ(x)φ(y) / E φ(x)² of a leaky ReLU: ρ + (1-a)²/(π(1+a²)) (√(1-ρ²) - ρ arccos ρ)."""
     strength = (1 - negative_slope) ** 2 / (math.pi * (1 + negative_slope**2))
-    return rho + strength * sin_minus_angle_cos(jnp.clip(rho, -1, 1))
+    return rho + strength * sin_minus_angle_cos(as_correlation(rho))
 
 
 class ResidualAttention(eqx.Module):

@@ -18,15 +18,9 @@ from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.network.gradients import embed, hidden_vectors
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.losses import Loss
+from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
-
-
-class Trained(NamedTuple):
-    """Which matrices move besides the hidden ones."""
-
-    input: bool = False
-    readout: bool = False
+from covsde.run.memory import TRAINING, fitting
 
 
 def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
@@ -59,7 +53,7 @@ def descend(
     V0: Float[Array, "P P"],
     forces: Float[Array, " P"],
     rate: Array,
-    trains: Trained,
+    ends: Ends,
 ) -> tuple[MLPNetwork, Float[Array, "P width"]]:
     """One step of gradient descent of rate η₀ s/n on f, forces -∂loss/∂f: the new network, the new h_0."""
     width = x.shape[1]
@@ -67,37 +61,25 @@ def descend(
     change = jnp.einsum("p,lpi,lpj->lij", forces, seen.grad_z, seen.h[:-1]) * (rate / width**0.5)
     first, later = hidden_matrices(network)
     network = eqx.tree_at(hidden_matrices, network, (first + change[0], later + change[1:]))
-    if trains.readout:
+    if ends.train_readout:
         moved = network.output_weights + rate / width**0.5 * (forces @ seen.h[-1])[None]
         network = eqx.tree_at(lambda net: net.output_weights, network, moved)
-    if trains.input:
+    if ends.train_input:
         # h_0 = E x, and x·x' is V0.
         x = x + rate * V0 @ (forces[:, None] * seen.grad_h[0])
     return network, x
 
 
 def train_weights(
-    activation: AbstractActivation,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    *,
-    loss: Loss,
-    learning_rate: Array,
-    output_scale: Array,
-    trains: Trained,
-    updates: int,
-    substeps: int,
-    width: int,
-    depth: int,
-    layers: tuple[int, ...],
-    draws: int,
-    batch: int,
+    activation: AbstractActivation, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends
 ) -> Trajectory:
-    """Independent networks with real weights, really trained; `batch` of them in memory at a time."""
+    """Independent networks with real weights, really trained; about 256 MiB of them in memory at a time."""
+    width, depth, layers, V0 = sizes.width, sizes.depth, sizes.layers, task.V0
+    floats = 3 * depth * width * width + 8 * (depth + 1) * task.pairs * width
+    batch = fitting(floats * V0.dtype.itemsize, TRAINING, least=1, most=sizes.draws)
     start = embed(V0, width)
     chosen = jnp.asarray(layers)
-    rate = learning_rate / substeps * output_scale / width
+    rate = task.learning_rate / task.substeps * ends.scale / width
 
     def one(k: PRNGKeyArray) -> tuple[Array, ...]:
         plan = Layers.uniform(activation, width, depth)
@@ -106,19 +88,19 @@ def train_weights(
 
         def substep(_: Array, now: tuple[Any, Array, Observed]) -> tuple[Any, Array, Observed]:
             arrays, x, seen = now
-            forces = -jax.grad(loss)(seen.outputs, targets)
-            network, x = descend(eqx.combine(arrays, static), x, seen, V0, forces, rate, trains)
-            return eqx.filter(network, eqx.is_array), x, observe(network, x, output_scale)
+            forces = task.error_signal(seen.outputs)
+            network, x = descend(eqx.combine(arrays, static), x, seen, V0, forces, rate, ends)
+            return eqx.filter(network, eqx.is_array), x, observe(network, x, ends.scale)
 
         def record(seen: Observed) -> tuple[Array, ...]:
             return seen.outputs, seen.h[chosen], seen.grad_h[chosen], seen.ntk
 
         def update(now: tuple[Any, Array, Observed], _: None) -> tuple[Any, tuple[Array, ...]]:
-            now = jax.lax.fori_loop(0, substeps, substep, now)
+            now = jax.lax.fori_loop(0, task.substeps, substep, now)
             return now, record(now[2])
 
-        seen = observe(network, start, output_scale)
-        _, later = jax.lax.scan(update, (arrays, start, seen), None, length=updates)
+        seen = observe(network, start, ends.scale)
+        _, later = jax.lax.scan(update, (arrays, start, seen), None, length=task.updates)
         f, h, grad_h, ntk = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), record(seen), later)
         h, grad_h = (jnp.moveaxis(u, 0, 1).reshape(len(layers), -1, width) for u in (h, grad_h))
 
@@ -127,5 +109,5 @@ def train_weights(
 
         return f.reshape(-1), products(h, h) / width, products(grad_h, grad_h), products(h, grad_h), ntk
 
-    f, Phi, G, A, ntk = jax.lax.map(one, jax.random.split(key, draws), batch_size=batch)
+    f, Phi, G, A, ntk = jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch)
     return Trajectory(f.T, *(jnp.swapaxes(X, 0, 1) for X in (Phi, G, A, ntk)))

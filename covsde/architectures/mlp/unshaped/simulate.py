@@ -7,10 +7,9 @@ Source: Li, Nica (2023), arXiv 2310.12079; Li, Nica, Roy (2022), arXiv 2206.0276
 """
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
@@ -27,15 +26,18 @@ from covsde.inputs.arguments import finite_number, instance_of, positive_int
 from covsde.numerics.keys import recorded_generator, recorded_key, typed_key
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import run_chunks
+from covsde.run.chunks import Chunks
 from covsde.run.grid import saved_layers, time_grid
+from covsde.run.memory import fitting
 from covsde.run.metadata import describe, identity, versions
+from covsde.run.plan import Plan, question
 
 # Entries (times, 2, paths): w and log V; status and stop (paths,) of one chunk.
 One = Callable[[PRNGKeyArray, int], Arrays]
 PATH_AXES = {"entries": -1, "status": 0, "stop": 0}
 
 
+@question
 def simulate_unshaped(
     mlp: Any,
     rho0: Any = None,
@@ -49,7 +51,7 @@ def simulate_unshaped(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> UnshapedEnsemble:
+) -> Plan[UnshapedEnsemble]:
     """Sample paths of w = 1/(n√(1-ρ)) and log V in the limit of an unshaped (leaky) ReLU MLP.
 
     Without `rho0` and `width` the limit starts from w₀ = 0, whatever the inputs: the correlation is forgotten. With
@@ -108,11 +110,12 @@ def simulate_unshaped(
     settings = {"label": "limit", "solver": type(solver).__name__, "steps": len(grid) - 1, "clock": T, "w0": w0}
     settings |= {} if n is None else {"width": n}
     total = positive_int("paths", paths)
-    if chunk is None:
-        chunk = min(total, 32_768, max(64, 2**24 // tau.size))
-    return _run("limit", mlp, layer, rho0, tau, one, total, key, chunk, progress, checkpoint, settings)
+    most = fitting(tau.size, 2**24, least=64, most=32_768)
+    how = _How(total, min(total, most) if chunk is None else chunk, progress, checkpoint)
+    return _plan(mlp, rho0, tau, one, key, {"kind": "limit", **settings}, how)
 
 
+@question
 def sample_unshaped_networks(
     mlp: Any,
     rho0: Any,
@@ -125,7 +128,7 @@ def sample_unshaped_networks(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> UnshapedEnsemble:
+) -> Plan[UnshapedEnsemble]:
     """Sample two inputs through finite unshaped (leaky) ReLU networks, exact in law, with 1-ρ to relative precision.
 
     Networks with a dead layer (no active neuron for one of the inputs) stop there with status DEAD, and networks in
@@ -172,11 +175,12 @@ def sample_unshaped_networks(
 
     settings = {"label": f"networks, width {n}", "width": n, "depth": L, "clock": L / n}
     total = positive_int("draws", draws)
-    if chunk is None:
-        chunk = min(total, max(16, min(4096, 2**20 // n)))
-    return _run("network", mlp, layer, rho0, tau, one, total, key, chunk, progress, checkpoint, settings)
+    most = fitting(n, 2**20, least=16, most=4096)
+    how = _How(total, min(total, most) if chunk is None else chunk, progress, checkpoint)
+    return _plan(mlp, rho0, tau, one, key, {"kind": "network", **settings}, how)
 
 
+@question
 def first_order_chain(
     mlp: Any,
     rho0: Any,
@@ -189,7 +193,7 @@ def first_order_chain(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-) -> UnshapedEnsemble:
+) -> Plan[UnshapedEnsemble]:
     """Sample the first-order Markov chain of the correlation of two inputs, and of log V, layer by layer.
 
     ρ_{ℓ+1} = K(ρ_ℓ) + μ(ρ_ℓ)/n + σ(ρ_ℓ)ξ_ℓ/√n with ξ normal, jointly with the increment of log V. It costs one pair of
@@ -229,9 +233,9 @@ def first_order_chain(
 
     settings = {"label": f"chain, width {n}", "width": n, "depth": L, "clock": L / n}
     total = positive_int("paths", paths)
-    if chunk is None:
-        chunk = min(total, max(64, min(8192, 2**24 // (L + 1))))
-    return _run("chain", mlp, layer, rho0, tau, one, total, key, chunk, progress, checkpoint, settings)
+    most = fitting(L + 1, 2**24, least=64, most=8192)
+    how = _How(total, min(total, most) if chunk is None else chunk, progress, checkpoint)
+    return _plan(mlp, rho0, tau, one, key, {"kind": "chain", **settings}, how)
 
 
 def _layer(mlp: Any) -> UnshapedReLU:
@@ -264,49 +268,36 @@ def _stopped(
     return {"entries": np.stack([w, log_variance], axis=1), "status": status.astype(np.int8), "stop": stop}
 
 
-def _run(
-    kind: str,
-    mlp: MLP,
-    layer: UnshapedReLU,
-    rho0: Any,
-    tau: np.ndarray,
-    one: One,
-    total: int,
-    key: Any,
-    chunk: Any,
-    progress: bool | None,
-    checkpoint: str | Path | None,
-    settings: dict[str, Any],
-) -> UnshapedEnsemble:
-    began = time.perf_counter()
-    typed, chunk = typed_key(key), positive_int("chunk", chunk)
+class _How(NamedTuple):
+    """How many paths, how many at a time, and what is shown and kept meanwhile."""
+
+    total: int
+    chunk: Any
+    progress: bool | None
+    checkpoint: str | Path | None
+
+
+def _plan(
+    mlp: MLP, rho0: Any, tau: np.ndarray, one: One, key: Any, settings: dict[str, Any], how: _How
+) -> Plan[UnshapedEnsemble]:
+    chunk = positive_int("chunk", how.chunk)
     metadata = {
-        "kind": kind,
         "architecture": describe(mlp),
         "identity": identity(mlp),
         "rho0": None if rho0 is None else float(rho0),
-        "source": float(layer.lam) * math.sqrt(2) / (3 * math.pi),
+        "source": float(_layer(mlp).lam) * math.sqrt(2) / (3 * math.pi),
         "seed": recorded_key(key),
         "generator": recorded_generator(key),
-        "paths": total,
+        "paths": how.total,
         "chunk": chunk,
         "save_at": tau.tolist(),
         "versions": versions(),
         **settings,
     }
-    with jax.enable_x64(True):
-        found = run_chunks(
-            one,
-            lambda part: part,
-            axes=PATH_AXES,
-            key=typed,
-            total=total,
-            chunk=chunk,
-            progress=progress,
-            label=kind,
-            checkpoint=checkpoint,
-            fingerprint=metadata,
-        )
-    metadata["seconds"] = time.perf_counter() - began
-    w, log_variance = found["entries"][:, 0], found["entries"][:, 1]
-    return UnshapedEnsemble(tau, w, log_variance, found["status"], found["stop"], metadata)
+
+    def collect(found: Arrays, metadata: dict[str, Any]) -> UnshapedEnsemble:
+        w, log_variance = found["entries"][:, 0], found["entries"][:, 1]
+        return UnshapedEnsemble(tau, w, log_variance, found["status"], found["stop"], metadata)
+
+    chunks = Chunks(one, lambda part: part, PATH_AXES, typed_key(key), how.total, chunk, settings["kind"])
+    return Plan(chunks, metadata, np.dtype(np.float64), collect, 16 * tau.size, how.progress, how.checkpoint)

@@ -16,39 +16,25 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.architectures.resnet.network.weights import ResNetNetwork, _root, branch
 from covsde.descent.householder import put
-from covsde.descent.losses import Loss
 from covsde.descent.particles import Rule, independent_normals, march
 from covsde.descent.passes import sweep
+from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
+from covsde.run.memory import LIMIT, TRAINING, fitting
 
 
 @eqx.filter_jit
-def train_by_law(
-    rule: Rule,
-    beta: float,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    *,
-    loss: Loss,
-    updates: int,
-    width: int,
-    depth: int,
-    layers: tuple[int, ...],
-    draws: int,
-) -> Trajectory:
+def train_by_law(rule: Rule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
     """Pre-activation networks whose weights are revealed only where training meets them; exact in law."""
-    P = V0.shape[0]
-    labels = P * (updates + 1)
+    P, pairs, width, depth = task.inputs, task.pairs, sizes.width, sizes.depth
 
     def one(k: PRNGKeyArray) -> tuple[Array, ...]:
-        sources = independent_normals(k, P, labels, depth, width, V0.dtype)
-        m = march(rule, V0, targets, sources, loss=loss, updates=updates, layers=layers, sweep=sweep)
+        sources = independent_normals(k, P, pairs, depth, width, task.dtype)
+        m = march(rule, task, sources, sizes.layers, sweep)
         return m.outputs, m.Phi, m.G, m.A, beta**2 * m.ntk
 
-    memory = 6 * depth * labels * width * V0.dtype.itemsize
-    batch = max(1, min(draws, 2**27 // memory))
-    return _stacked(jax.lax.map(one, jax.random.split(key, draws), batch_size=batch))
+    batch = fitting(6 * depth * pairs * width * task.dtype.itemsize, LIMIT, least=1, most=sizes.draws)
+    return _stacked(jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch))
 
 
 def _stacked(columns: tuple[Array, ...]) -> Trajectory:
@@ -58,24 +44,10 @@ def _stacked(columns: tuple[Array, ...]) -> Trajectory:
 
 @eqx.filter_jit
 def train_by_weights(
-    block: AbstractBlock,
-    rule: Rule,
-    beta: float,
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    key: PRNGKeyArray,
-    *,
-    loss: Loss,
-    learning_rate: Array | float,
-    response: bool,
-    updates: int,
-    width: int,
-    depth: int,
-    layers: tuple[int, ...],
-    draws: int,
+    block: AbstractBlock, rule: Rule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray
 ) -> Trajectory:
     """Independent networks with real weights, really trained; about 256 MiB of weights in memory at a time."""
-    P = V0.shape[0]
+    P, width, depth, V0 = task.inputs, sizes.width, sizes.depth, task.V0
     x = _root(V0[None])[0] * P**0.5  # inputs of dimension P whose Gram matrix is V0
 
     def one(k: PRNGKeyArray) -> tuple[Array, ...]:
@@ -93,17 +65,13 @@ def train_by_weights(
             dtype=V0.dtype,
         )
         if isinstance(block, PreActivation):
-            independent = None if response else jax.random.normal(other, (depth, width, width), V0.dtype)
-            return descend_low_rank(
-                network, rule, beta, x, V0, targets, independent, loss=loss, updates=updates, layers=layers
-            )
-        return descend(
-            network, rule, beta, x, targets, loss=loss, learning_rate=learning_rate, updates=updates, layers=layers
-        )
+            own = None if task.settings.response else jax.random.normal(other, (depth, width, width), V0.dtype)
+            return descend_low_rank(network, rule, beta, x, task, sizes.layers, own)
+        return descend(network, rule, x, task, sizes.layers)
 
     hidden = width * (block.hidden(width) if isinstance(block, TwoMatrix) else width)
-    batch = max(1, min(draws, 2**28 // (3 * depth * hidden * V0.dtype.itemsize)))
-    return _stacked(jax.lax.map(one, jax.random.split(key, draws), batch_size=batch))
+    batch = fitting(3 * depth * hidden * V0.dtype.itemsize, TRAINING, least=1, most=sizes.draws)
+    return _stacked(jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch))
 
 
 def _products(u: Array, v: Array) -> Array:
@@ -115,13 +83,9 @@ def descend_low_rank(
     rule: Rule,
     beta: float,
     x: Float[Array, "P d"],
-    V0: Float[Array, "P P"],
-    targets: Float[Array, " P"],
-    independent: Float[Array, "depth width width"] | None,
-    *,
-    loss: Loss,
-    updates: int,
+    task: Task,
     layers: tuple[int, ...],
+    independent: Float[Array, "depth width width"] | None,
 ) -> tuple[Array, ...]:
     """Pre-activation blocks: the drawn matrices stay, updates Σ Δ g φ(h)ᵀ are kept as the vectors they are made of.
 
@@ -130,12 +94,9 @@ def descend_low_rank(
         rule: how it is trained.
         beta: β.
         x: inputs.
-        V0: their Gram matrix.
-        targets: y.
-        independent: matrices for the backward pass, in place of the transposes.
-        loss: sum over the data.
-        updates: training steps.
+        task: what is trained, every gradient step recorded.
         layers: blocks after which kernels are kept.
+        independent: matrices for the backward pass, in place of the transposes.
 
     Returns:
         Outputs (labels,), Phi, G, A (times, labels, labels) and the tangent kernel (steps, P, P).
@@ -143,11 +104,10 @@ def descend_low_rank(
     assert network.input_weights is not None
     (weights,) = network.hidden_weights
     P, width, dtype = x.shape[0], weights.shape[1], weights.dtype
-    depth, labels = weights.shape[0], P * (updates + 1)
+    depth, labels = weights.shape[0], task.pairs
     backward_weights = weights if independent is None else independent
     h0 = x @ network.input_weights.T / x.shape[1] ** 0.5
-    inputs_gram = jnp.tile(V0, (1, updates + 1))
-    negative_gradient = jax.grad(lambda f: -loss(f, targets))
+    inputs_gram = jnp.tile(task.V0, (1, task.updates + 1))
 
     def slope(h: Array) -> Array:
         return jax.jvp(rule.fn, (h,), (jnp.ones_like(h),))[1]
@@ -178,7 +138,7 @@ def descend_low_rank(
             put(gs, g, at, 1),
             put(bottom, first, at, 0),
             put(top, last, at, 0),
-            put(forces, negative_gradient(f), at, 0),
+            put(forces, task.error_signal(f), at, 0),
         )
         kernel = beta**2 * jnp.mean(_products(phi, phi) * _products(g, g), axis=0)
         saved = jnp.asarray(layers)
@@ -195,41 +155,29 @@ def descend_low_rank(
         zeros(labels),
         jnp.zeros(labels, dtype),
     )
-    _, (f, h, g, ntk) = jax.lax.scan(step, start, jnp.arange(updates + 1))
+    _, (f, h, g, ntk) = jax.lax.scan(step, start, jnp.arange(task.updates + 1))
     h, g = (jnp.moveaxis(u, 0, 1).reshape(len(layers), labels, width) for u in (h, g))
     phi = rule.fn(h)
     return f.reshape(-1), _products(phi, phi), _products(g, g), _products(h, g), ntk
 
 
-def learning_rates(
-    network: ResNetNetwork, rule: Rule, learning_rate: Array | float, P: int
-) -> tuple[Array | float, Array | float]:
+def learning_rates(network: ResNetNetwork, rule: Rule, task: Task) -> tuple[Array | float, Array | float]:
     """The rates of the hidden matrices, and of input layer and readout, for the sum over the data of a loss."""
     depth, width = network.hidden_weights[0].shape[0], network.output_weights.shape[1]
-    ends = learning_rate * rule.richness**2 * width / P
+    ends = task.learning_rate * rule.richness**2 * width / task.inputs
     if isinstance(network.block, TwoMatrix):
         hidden = network.hidden_weights[0].shape[1]
-        return learning_rate * rule.richness**2 * depth * hidden / P, ends
+        return task.learning_rate * rule.richness**2 * depth * hidden / task.inputs, ends
     return ends / network.block.strength(width, depth), ends
 
 
 def descend(
-    network: ResNetNetwork,
-    rule: Rule,
-    beta: float,
-    x: Float[Array, "P d"],
-    targets: Float[Array, " P"],
-    *,
-    loss: Loss,
-    learning_rate: Array | float,
-    updates: int,
-    layers: tuple[int, ...],
+    network: ResNetNetwork, rule: Rule, x: Float[Array, "P d"], task: Task, layers: tuple[int, ...]
 ) -> tuple[Array, ...]:
     """Any block: gradients of the matrices by automatic differentiation; returns what `descend_low_rank` does."""
     P, width = x.shape[0], network.output_weights.shape[1]
     depth = network.hidden_weights[0].shape[0]
-    hidden_rate, end_rate = learning_rates(network, rule, learning_rate, P)
-    negative_gradient = jax.grad(lambda f: -loss(f, targets))
+    hidden_rate, end_rate = learning_rates(network, rule, task)
     saved = jnp.asarray(layers)
     # Units seen from the top of the last block are its own.
     units_at = jnp.minimum(saved, depth - 1)
@@ -243,7 +191,7 @@ def descend(
 
         last, h = jax.lax.scan(forward, h0, weights)
         f = last @ w_out / (rule.richness * width)
-        force = negative_gradient(f)
+        force = task.error_signal(f)
 
         def backward(g: Array, layer: tuple[tuple[Array, ...], Array]) -> tuple[Array, tuple[Any, Array, Array]]:
             matrices, before = layer
@@ -266,7 +214,7 @@ def descend(
         w_in = w_in + rule.train_input * end_rate / unit * change_in
         w_out = w_out + rule.train_output * end_rate / unit * force @ last
         # f moves by (rate/(γ_0 N)²) Σ Δ kernel; its limit is η_0 K Δ/P.
-        ntk = hidden_rate * P / (learning_rate * unit**2) * jnp.sum(kernel, axis=0)
+        ntk = hidden_rate * P / (task.learning_rate * unit**2) * jnp.sum(kernel, axis=0)
         every_h, every_g = jnp.concatenate([h, last[None]])[saved], jnp.concatenate([first[None], g])[saved]
         units = jax.vmap(lambda m, r: activations(network.block, rule.fn, m, r))(
             tuple(W[units_at] for W in weights), h[units_at] if isinstance(network.block, TwoMatrix) else every_h
@@ -275,7 +223,7 @@ def descend(
 
     assert network.input_weights is not None
     start = (network.hidden_weights, network.input_weights, network.output_weights[0])
-    _, (f, h, g, units, ntk) = jax.lax.scan(step, start, None, length=updates + 1)
+    _, (f, h, g, units, ntk) = jax.lax.scan(step, start, None, length=task.updates + 1)
     h, g, units = (jnp.moveaxis(u, 0, 1).reshape(len(layers), -1, u.shape[-1]) for u in (h, g, units))
     return f.reshape(-1), _products(units, units), _products(g, g), _products(h, g), ntk
 

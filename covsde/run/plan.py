@@ -1,0 +1,111 @@
+"""Plans: everything that is decided before anything is computed.
+
+A question is a function that makes a plan from its arguments, refusing what cannot be computed; calling the question
+runs the plan, and `question.plan(...)` returns it.
+"""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args
+
+import jax
+import numpy as np
+
+from covsde.run.checkpoint import Arrays, identity_of
+from covsde.run.chunks import Chunks
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Answer = TypeVar("Answer", covariant=True)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Generic[Result]):
+    """A computation that has not started.
+
+    Args:
+        chunks: what is computed, in which portions.
+        metadata: all that decides the result: steps, the grid to save, chunks, seed, generator, hyperparameters.
+        dtype: of the computation.
+        result: makes the result from the arrays of all chunks and the metadata.
+        path_bytes: memory that a path takes in the result.
+        progress: show a bar; None: on a terminal, when there is more than one chunk.
+        checkpoint: folder for finished chunks, or None.
+    """
+
+    chunks: Chunks
+    metadata: dict[str, Any]
+    dtype: np.dtype
+    result: Callable[[Arrays, dict[str, Any]], Result]
+    path_bytes: int
+    progress: bool | None = None
+    checkpoint: str | Path | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the result will take."""
+        return self.path_bytes * self.chunks.total
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the metadata: a checkpoint belongs to one."""
+        return identity_of(self.metadata)
+
+    def __repr__(self) -> str:
+        """Return one line that says what would be computed."""
+        steps = f", {self.metadata['steps']} steps" if "steps" in self.metadata else ""
+        size = f"{self.chunks.total} paths in {self.chunks.count} chunks{steps}, {self.dtype}"
+        return f"Plan({self.metadata.get('label', self.chunks.label)}: {size}, {self.bytes / 2**20:.1f} MiB)"
+
+    def rehearse(self) -> None:
+        """Trace the computation of a chunk without running it, so that what it would refuse is refused now."""
+        with self.precision():
+            jax.eval_shape(lambda key: self.chunks.dispatch(key, self.chunks.size), jax.random.key(0))
+
+    def precision(self) -> Any:
+        """The context in which this plan's arrays are made."""
+        return precision(self.dtype)
+
+    def run(self, **instead: Any) -> Result:
+        """Compute the result.
+
+        Args:
+            instead: progress or checkpoint, in place of the plan's own.
+        """
+        how = {"progress": self.progress, "checkpoint": self.checkpoint} | instead
+        start = time.perf_counter()
+        with self.precision():
+            found = self.chunks.run(self.metadata, **how)
+        return self.result(found, self.metadata | {"seconds": time.perf_counter() - start})
+
+
+def precision(dtype: np.dtype) -> Any:
+    """The context in which JAX has arrays of this dtype."""
+    return jax.enable_x64(dtype == np.float64)
+
+
+class Question(Protocol[Arguments, Answer]):
+    """What `question` makes of a function."""
+
+    plan: Callable[..., Plan[Any]]
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        """Make the plan and run it."""
+
+
+def question(function: Callable[Arguments, Plan[Result]]) -> Question[Arguments, Result]:
+    """Turn a function that makes a plan into one that runs it; the plan itself is given by its attribute `plan`."""
+
+    @functools.wraps(function)
+    def ask(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return function(*args, **kwargs).run()
+
+    (answer,) = get_args(inspect.get_annotations(function)["return"])
+    ask.__annotations__ = function.__annotations__ | {"return": answer}
+    ask.__signature__ = inspect.signature(function).replace(return_annotation=answer)  # type: ignore[attr-defined]
+    ask.plan = function  # type: ignore[attr-defined]
+    return ask  # type: ignore[return-value]
