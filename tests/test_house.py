@@ -32,10 +32,10 @@ HYPERPARAMETERS = {"blocks", "attention"}  # of a family; no equations
 MATCHMAKERS = {"covsde.architectures.matching", "covsde.architectures.registry", "covsde.extend"}
 RECORDS = {"PathRecord", "Record"}
 
-TASK = "data, loss, rate and settings of training, one argument each, until a Task carries them"
-PLAN = "steps, grid, chunk and sizes of a run, one argument each, until a plan of the run carries them"
+TASK = "data, loss, rate and sizes, one argument each, until they take the Task and Sizes of training"
+PLAN = "a public function of one family, or a sampler that takes every size of a run by itself"
 PASSES = "one function per training with its passes as closures: to be taken apart"
-DRIVER = "checks, plan, chunks and record in one body, as in its siblings, until a plan of the run is shared"
+DRIVER = "the docstring and the arguments of a public function, beside its checks and its record"
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "an import circle": {
         "a comparison draws itself, and the figure asks for its class": (
@@ -69,37 +69,17 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     f"more than {PARAMETERS} parameters": {
         TASK: (
-            "covsde.architectures.base:AbstractTrainable.train_limit",
-            "covsde.architectures.base:AbstractTrainable.train_networks",
-            "covsde.architectures.mlp.architecture:MLP.train_limit",
-            "covsde.architectures.mlp.architecture:MLP.train_networks",
-            "covsde.architectures.mlp.network.training:train_weights",
             "covsde.architectures.mlp.network.velocities:sample_velocities_weights",
-            "covsde.architectures.resnet.architecture:ResNet.train_limit",
-            "covsde.architectures.resnet.architecture:ResNet.train_networks",
-            "covsde.architectures.resnet.network.training:descend",
-            "covsde.architectures.resnet.network.training:descend_low_rank",
-            "covsde.architectures.resnet.network.training:train_by_law",
-            "covsde.architectures.resnet.network.training:train_by_weights",
-            "covsde.architectures.resnet.training:_",
-            "covsde.architectures.resnet.training:_march",
-            "covsde.architectures.resnet.training:_march_units",
-            "covsde.architectures.resnet.training:train_block",
-            "covsde.architectures.resnet.training:train_drawn",
-            "covsde.descent.hidden_units:march_units",
-            "covsde.descent.householder:train_revealed",
             "covsde.solvers.velocities:solve_velocities",
             "covsde.transfer.network:train_scaled",
         ),
         PLAN: (
             "covsde.architectures.mlp.unshaped.network:sample_pairs_law",
-            "covsde.architectures.mlp.unshaped.simulate:_run",
             "covsde.architectures.mlp.unshaped.simulate:first_order_chain",
             "covsde.architectures.mlp.unshaped.simulate:sample_unshaped_networks",
             "covsde.architectures.mlp.unshaped.simulate:simulate_unshaped",
             "covsde.architectures.resnet.network.weights:sample_grams_law",
             "covsde.architectures.resnet.network.weights:sample_grams_weights",
-            "covsde.run.chunks:run_chunks",
         ),
     },
     f"a function of more than {FUNCTION} lines": {
@@ -110,17 +90,12 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "covsde.descent.particles:march",
         ),
         DRIVER: (
-            "covsde.drivers.simulate:sample_networks",
             "covsde.drivers.simulate:simulate",
             "covsde.drivers.train:train",
             "covsde.drivers.train:train_networks",
-            "covsde.drivers.velocities:sample_network_velocities",
-            "covsde.drivers.velocities:simulate_velocities",
         ),
         "checks, solution and record in one body": ("covsde.drivers.lazy:lazy_training",),
-        "chunks, divergence, means and record in one body": ("covsde.drivers.train:collect",),
     },
-    f"a file of more than {FILE} lines": {TASK: ("covsde.architectures.mlp.architecture", "covsde.drivers.train")},
 }
 
 
