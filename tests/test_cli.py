@@ -8,6 +8,7 @@ import pytest
 
 import covsde
 from covsde import Ensemble, Training
+from covsde.architectures.registry import FAMILIES
 from covsde.cli import compare, main, parser
 from covsde.cli.inputs import read_inputs
 from covsde.inputs.matrices import read_matrix
@@ -148,7 +149,7 @@ def test_what_stops_a_run_is_one_sentence(folder, capsys, monkeypatch, error, co
     def stop(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(compare, "simulate", stop)
+    monkeypatch.setattr(compare.simulate, "plan", stop)
     assert main(["compare", "--inputs", "x.csv", *SMALL]) == code
     err = capsys.readouterr().err.strip()
     assert sentence in err
@@ -232,12 +233,16 @@ def test_failed_paths_are_told_in_sentences(folder, capsys):
 
 def test_interrupt_and_resume(folder, capsys, monkeypatch):
     command = ["compare", "--inputs", "x.csv", *SMALL]
-    sample = compare.sample_networks
+    sample = compare.sample_networks.plan
 
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+    class Interrupted:
+        def rehearse(self):
+            return
 
-    monkeypatch.setattr(compare, "sample_networks", interrupted)
+        def run(self, **how):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare.sample_networks, "plan", lambda *args, **kwargs: Interrupted())
     assert main(command) == 130
     assert "start it with --resume" in capsys.readouterr().err
     assert not (folder / "covsde-compare").exists()
@@ -247,7 +252,7 @@ def test_interrupt_and_resume(folder, capsys, monkeypatch):
     kept = folder / "covsde-compare" / "checkpoint" / "limit"
     assert any(kept.glob("chunk-*.npz"))
 
-    monkeypatch.setattr(compare, "sample_networks", sample)
+    monkeypatch.setattr(compare.sample_networks, "plan", sample)
     assert "other settings" in refused_after_start([*command, "--resume", "--seed", "1"], capsys)
     assert any(kept.glob("chunk-*.npz"))
     assert main([*command, "--resume"]) == 0
@@ -264,6 +269,29 @@ def refused_after_start(arguments, capsys):
     assert err.startswith("covsde: error: ")
     assert err.count("\n") == 1
     return err
+
+
+def test_compare_serves_transformers_and_a_quick_look(folder, capsys):
+    options = ["--architecture", "transformer", "--heads", "2", "--mask", "causal", "--depth-to-width", "0.25"]
+    assert main(["compare", "--inputs", "x.csv", "--quick", "--widths", "8", "--draws", "16", *options]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "1000 paths" in out
+    limit = Ensemble.load("covsde-compare/limit.npz")
+    transformer = covsde.Transformer(gamma=0.5, heads=2, mask="causal", depth_to_width=0.25)
+    same = covsde.simulate(transformer, covsde.gram(inputs()), paths=1000)
+    np.testing.assert_array_equal(limit.V, same.V)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_compare_serves_every_family(folder, capsys, name):
+    assert main(["compare", "--inputs", "x.csv", "--architecture", name, "--quiet", *SMALL[2:-1]]) == 0
+    assert "reference" in capsys.readouterr().out
+
+
+def test_an_activation_of_another_family_is_refused(folder, capsys):
+    arguments = ["--inputs", "x.csv", "--architecture", "transformer", "--activation", "tanh"]
+    assert "--activation tanh is not for --architecture transformer" in refused(["compare", *arguments], capsys)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -324,6 +352,16 @@ def test_train_csv(targets, capsys):
     same = covsde.train(mlp, V0, targets=[-1.0, 1.0], updates=1, paths=32, key=3)
     np.testing.assert_array_equal(limit.outputs, same.outputs)
     assert Training.load(produced / "network-width-12.npz").metadata["depth"] == 6
+
+
+def test_train_serves_resnets(targets, capsys):
+    options = ["--architecture", "resnet", "--richness", "0.8", "--limit-depth", "4", "--depth", "4", "--train-readout"]
+    assert main(["train", *FEW, *options, "--paths", "512"]) == 0
+    assert "mean f(0) at the end" in capsys.readouterr().out
+    limit = covsde.TrainedKernels.load("covsde-train/limit.npz")
+    settings = {"updates": 1, "paths": 512, "depth": 4, "richness": 0.8, "train_readout": True}
+    same = covsde.train(covsde.ResNet("tanh"), covsde.gram(inputs()), targets=[1.0, -1.0], **settings)
+    np.testing.assert_array_equal(limit.outputs, same.outputs)
 
 
 def test_list(capsys):

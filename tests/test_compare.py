@@ -274,7 +274,6 @@ def training(paths: int, seed: int, speed: float = 1.0, inputs: int = 2, **metad
         G=Phi,
         A=Phi,
         ntk=np.ones((4, paths, inputs, inputs)),
-        last_update=np.full(paths, 3),
         status=np.zeros(paths, np.int8),
         metadata={"kind": "limit", "label": "limit", "architecture": "MLP", **metadata},
     )

@@ -15,24 +15,20 @@ from covsde.run import chunks
 from covsde.run.metadata import identity
 
 
-def run(monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, **settings: Any) -> np.ndarray:
+def run(
+    monkeypatch: pytest.MonkeyPatch, workers: int, finish: Any = None, checkpoint: Path | None = None
+) -> np.ndarray:
     monkeypatch.setattr(chunks, "side_by_side", lambda: workers)
-    defaults: dict[str, Any] = {
-        "axes": {"x": 1},
-        "key": jax.random.key(3),
-        "total": 43,
-        "chunk": 5,
-        "progress": False,
-        "label": "",
-        "checkpoint": None,
-        "fingerprint": {},
-    }
-    found = chunks.run_chunks(
-        lambda key, size: jax.random.normal(key, (2, size)),
-        finish or (lambda x: {"x": np.asarray(x)}),
-        **defaults | settings,
+    work = chunks.Chunks(
+        dispatch=lambda key, size: jax.random.normal(key, (2, size)),
+        finish=finish or (lambda x: {"x": np.asarray(x)}),
+        axes={"x": 1},
+        key=jax.random.key(3),
+        total=43,
+        size=5,
+        label="",
     )
-    return np.asarray(found["x"])
+    return np.asarray(work.run({}, progress=False, checkpoint=checkpoint)["x"])
 
 
 def test_results_do_not_depend_on_how_many_chunks_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from covsde.architectures.resnet.blocks import AbstractBlock
 from covsde.architectures.resnet.network.training import descend, descend_low_rank, learning_rates
 from covsde.descent.losses import squared
 from covsde.descent.particles import Rule, matched_normals
+from covsde.descent.task import Task
+from covsde.inputs.data import Data
 
 ONE, PAIR = np.asarray(problems.ONE), np.asarray(problems.PAIR)
 
@@ -179,9 +181,12 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
         train_input=1.0,
         train_output=1.0,
     )
-    f = descend(network, settings, beta, x, y, loss=squared, learning_rate=rate, updates=2, layers=(0, depth))[0]
+    task = Task.of(
+        Data(PAIR, y), loss="squared", learning_rate=rate, updates=2, substeps=1, settings=cs.ResNetTraining()
+    ).arrays(float)
+    f = descend(network, settings, x, task, (0, depth))[0]
 
-    hidden_rate, end_rate = learning_rates(network, settings, rate, 2)
+    hidden_rate, end_rate = learning_rates(network, settings, task)
     if isinstance(block, cs.TwoMatrix):
         assert float(hidden_rate) == pytest.approx(rate * gamma**2 * depth * 9 / 2)  # η_0 γ_0² L M / P
     else:
@@ -205,10 +210,9 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
         expected.append(out)
     np.testing.assert_allclose(f, np.concatenate(expected), rtol=1e-9)
     if isinstance(block, cs.PreActivation):
-        arguments: dict[str, Any] = {"loss": squared, "updates": 2, "layers": (0, depth)}
-        full = descend(network, settings, beta, x, y, learning_rate=rate, **arguments)
+        full = descend(network, settings, x, task, (0, depth))
         for backward in (None, network.hidden_weights[0]):
-            low = descend_low_rank(network, settings, beta, x, jnp.asarray(PAIR), y, backward, **arguments)
+            low = descend_low_rank(network, settings, beta, x, task, (0, depth), backward)
             for a, b in zip(low, full, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 

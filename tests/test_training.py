@@ -17,10 +17,11 @@ from covsde.architectures.mlp.feature_learning import NEURONS, Layer
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.gradients import embed
 from covsde.architectures.mlp.network.layers import Layers
-from covsde.architectures.mlp.network.training import Trained, descend, hidden_matrices, observe
+from covsde.architectures.mlp.network.training import descend, hidden_matrices, observe
 from covsde.architectures.mlp.network.weights import MLPNetwork
 from covsde.descent.householder import split
 from covsde.descent.losses import squared
+from covsde.descent.task import Ends
 
 PAIR = np.asarray(problems.PAIR)
 ONE = np.eye(1)
@@ -66,7 +67,9 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     seen = observe(network, x, jnp.asarray(s))
     f, ntk = seen.outputs, seen.ntk
     np.testing.assert_allclose(f, s * network(x)[:, 0], rtol=1e-12)
-    after, moved_x = descend(network, x, seen, jnp.asarray(PAIR), y - f, jnp.asarray(rate * s / n), Trained(True, True))
+    after, moved_x = descend(
+        network, x, seen, jnp.asarray(PAIR), y - f, jnp.asarray(rate * s / n), Ends(jnp.asarray(s), True, True)
+    )
     readout = gradient(network).output_weights
     np.testing.assert_allclose(after.output_weights, network.output_weights - rate / n * readout, rtol=1e-10)
     # The inputs are E a with aᵀa = V0 and E orthogonal; E descends too.

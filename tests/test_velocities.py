@@ -14,10 +14,11 @@ from reference import mlp as problems
 import covsde as cs
 from covsde.architectures.mlp.network.gradients import embed, hidden_vectors
 from covsde.architectures.mlp.network.layers import Layers
-from covsde.architectures.mlp.network.training import Trained, descend, observe
+from covsde.architectures.mlp.network.training import descend, observe
 from covsde.architectures.mlp.network.velocities import feature_velocities
 from covsde.architectures.mlp.network.weights import MLPNetwork
 from covsde.descent.losses import squared
+from covsde.descent.task import Ends
 
 PAIR = np.asarray(problems.PAIR)
 Y = np.array([1.0, -1.0])
@@ -69,7 +70,9 @@ def test_velocities_are_those_of_a_small_training_step() -> None:
     def features(network: MLPNetwork, step: jax.Array) -> jax.Array:
         seen = observe(network, x, jnp.asarray(s))
         eta = step * rate * s / x.shape[1]
-        moved, _ = descend(network, x, seen, jnp.asarray(PAIR), y - seen.outputs, eta, Trained())
+        moved, _ = descend(
+            network, x, seen, jnp.asarray(PAIR), y - seen.outputs, eta, Ends(jnp.asarray(s), False, False)
+        )
         return hidden_vectors(moved, x)[1]
 
     forth, back = (features(network, jnp.asarray(sign * small)) for sign in (1, -1))

@@ -1,75 +1,64 @@
-"""Architectures and activations as options of a command."""
+"""Architectures as options of a command, from the registry."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from covsde.activations import SMOOTH, AbstractActivation, Identity, ShapedReLU, ShapedSmooth
-from covsde.architectures.base import AbstractArchitecture
-from covsde.architectures.mlp.architecture import MLP
-from covsde.architectures.resnet.architecture import ResNet
-from covsde.architectures.resnet.blocks import BLOCKS
+from covsde.architectures.family import Family, Option
+from covsde.architectures.registry import FAMILIES
 from covsde.cli.inputs import Refusal
 
-ACTIVATIONS = ("relu", *SMOOTH, "linear")
+
+def trainable() -> dict[str, Family]:
+    """The families that can be trained."""
+    return {name: family for name, family in FAMILIES.items() if family.training}
 
 
-def add_activation(add: Callable[..., Any], text: str) -> None:
-    """The options that make a shaped activation."""
-    add("--activation", choices=ACTIVATIONS, default="relu", help=text)
-    add("--c-plus", type=float, metavar="C", help="slope correction of relu for x > 0 (default: 0.5)")
-    add("--c-minus", type=float, metavar="C", help="slope correction of relu for x < 0 (default: -0.5)")
-    add("--a", type=float, help="inverse strength of shaping of a smooth activation (default: 1)")
+def add_architecture(add: Callable[..., Any], families: dict[str, Family], training: bool = False) -> None:
+    """The options that choose and make an architecture, each with the families it is for."""
+    default = next(iter(families))
+    add("--architecture", choices=tuple(families), default=default, help=f"(default: {default})")
+    said: dict[str, list[tuple[str, Option]]] = {}
+    for name, family in families.items():
+        for option in (*family.options, *(family.training if training else ())):
+            said.setdefault(option.name, []).append((name, option))
+    for name, uses in said.items():
+        texts: dict[str, list[str]] = {}
+        for family_name, option in uses:
+            texts.setdefault(option.text, []).append(family_name)
+        text = "; ".join(f"{', '.join(owners)}: {sentence}" for sentence, owners in texts.items())
+        flag, first = f"--{name.replace('_', '-')}", uses[0][1]
+        if first.kind is bool:
+            add(flag, action="store_const", const=True, help=text)
+        elif any(option.choices for _, option in uses):
+            choices = tuple(dict.fromkeys(c for _, option in uses for c in option.choices or ()))
+            add(flag, choices=choices, help=text)
+        else:
+            add(flag, type=first.kind, metavar=first.metavar, help=text)
 
 
-def add_architecture(add: Callable[..., Any]) -> None:
-    """The options that choose and make an architecture."""
-    add("--architecture", choices=_ARCHITECTURES, default="mlp", help="(default: mlp)")
-    add_activation(add, "shaped in an mlp, plain in a resnet (default: relu)")
-    add("--depth-to-width", type=float, metavar="T", help="depth / width of an mlp (default: 1)")
-    add("--beta", type=float, help="size of the branches of a resnet (default: 1)")
-    add("--block", choices=tuple(BLOCKS), help="residual block of a resnet (default: pre-activation)")
-    add("--depth", type=int, metavar="L", help="blocks of the finite resnets (default: their width)")
+def _given(args: argparse.Namespace, options: Iterable[Option]) -> dict[str, Any]:
+    found = {option.name: getattr(args, option.name, None) for option in options}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def make_activation(args: argparse.Namespace) -> AbstractActivation:
-    """The shaped activation that the options describe."""
-    for option, applies in (
-        ("c_plus", args.activation == "relu"),
-        ("c_minus", args.activation == "relu"),
-        ("a", args.activation in SMOOTH),
-    ):
-        if getattr(args, option) is not None and not applies:
-            raise Refusal(f"--{option.replace('_', '-')} has no meaning for --activation {args.activation}; drop it.")
-    if args.activation == "relu":
-        return ShapedReLU(0.5 if args.c_plus is None else args.c_plus, -0.5 if args.c_minus is None else args.c_minus)
-    if args.activation == "linear":
-        return Identity()
-    return ShapedSmooth(args.activation, a=1.0 if args.a is None else args.a)
-
-
-def _mlp(args: argparse.Namespace) -> MLP:
-    return MLP(make_activation(args), 1.0 if args.depth_to_width is None else args.depth_to_width)
-
-
-def _resnet(args: argparse.Namespace) -> ResNet:
-    return ResNet(args.activation, 1.0 if args.beta is None else args.beta, args.block or "pre-activation")
-
-
-# How to make each architecture, and the options that it alone understands.
-_ARCHITECTURES: dict[str, tuple[Callable[[argparse.Namespace], AbstractArchitecture], tuple[str, ...]]] = {
-    "mlp": (_mlp, ("c_plus", "c_minus", "a", "depth_to_width")),
-    "resnet": (_resnet, ("beta", "block", "depth")),
-}
-
-
-def make_architecture(args: argparse.Namespace) -> AbstractArchitecture:
+def make_architecture(args: argparse.Namespace, families: dict[str, Family], training: bool = False) -> Any:
     """The architecture that the options describe."""
-    make, understood = _ARCHITECTURES[args.architecture]
-    for _, options in _ARCHITECTURES.values():
-        for option in options:
-            if getattr(args, option) is not None and option not in understood:
-                raise Refusal(
-                    f"--{option.replace('_', '-')} has no meaning for --architecture {args.architecture}; drop it."
-                )
-    return make(args)
+    family = families[args.architecture]
+    own = (*family.options, *(family.training if training else ()))
+    for other in families.values():
+        for option in (*other.options, *(other.training if training else ())):
+            if getattr(args, option.name, None) is not None and option.name not in {o.name for o in own}:
+                flag = f"--{option.name.replace('_', '-')}"
+                raise Refusal(f"{flag} has no meaning for --architecture {args.architecture}; drop it.")
+    given = _given(args, family.options)
+    for option in family.options:
+        if option.choices and option.name in given and given[option.name] not in option.choices:
+            flag, allowed = f"--{option.name.replace('_', '-')}", ", ".join(option.choices)
+            raise Refusal(f"{flag} {given[option.name]} is not for --architecture {args.architecture}; use {allowed}.")
+    return family.make(given | {"training": training})
+
+
+def training_settings(args: argparse.Namespace, families: dict[str, Family]) -> dict[str, Any]:
+    """What training takes besides a task, as keywords of `train`; `limit_depth` is the depth of the limit alone."""
+    return _given(args, families[args.architecture].training)

@@ -21,14 +21,30 @@ from covsde.inputs.arguments import positive_int
 from covsde.results.files import atomic_write
 from covsde.results.status import FailedPathsWarning
 from covsde.run.metadata import describe
+from covsde.run.plan import Plan
 
 
-def add_run(add: Callable[..., Any], *, widths: list[int], paths: int, draws: int, out: str) -> None:
+@dataclass(frozen=True)
+class Size:
+    """How much a command computes where the user does not say."""
+
+    widths: list[int]
+    paths: int
+    draws: int
+
+
+def add_run(add: Callable[..., Any], *, full: Size, quick: Size, out: str) -> None:
     """The options of every run, with these defaults."""
-    shown = " ".join(map(str, widths))
-    add("--widths", type=int, nargs="+", default=widths, metavar="N", help=f"of the networks (default: {shown})")
-    add("--paths", type=int, default=paths, help=f"paths of the limit (default: {paths})")
-    add("--draws", type=int, default=draws, help=f"networks of each width (default: {draws})")
+
+    def default(name: str) -> str:
+        values = [getattr(size, name) for size in (full, quick)]
+        texts = [" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in values]
+        return f"(default: {texts[0]}; {texts[1]} with --quick)"
+
+    add("--widths", type=int, nargs="+", metavar="N", help=f"of the networks {default('widths')}")
+    add("--paths", type=int, help=f"paths of the limit {default('paths')}")
+    add("--draws", type=int, help=f"networks of each width {default('draws')}")
+    add("--quick", action="store_true", help="fewer paths and networks, for a first look in seconds")
     add("--steps", type=int, help="solver steps of the limit (default: enough for small weak errors)")
     add(
         "--method",
@@ -43,8 +59,12 @@ def add_run(add: Callable[..., Any], *, widths: list[int], paths: int, draws: in
     add("--quiet", action="store_true", help="print only the table")
 
 
-def check_run(args: argparse.Namespace) -> None:
-    """Refuse what no run can be made with."""
+def check_run(args: argparse.Namespace, full: Size, quick: Size) -> None:
+    """Fill in what the user did not say, and refuse what no run can be made with."""
+    size = quick if args.quick else full
+    for name in ("widths", "paths", "draws"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(size, name))
     if args.steps is not None:
         positive_int("--steps", args.steps)
     # A standard error takes two samples.
@@ -78,12 +98,12 @@ class Part:
     Args:
         what: what is computed, for the user.
         name: of its folder of checkpoints.
-        run: computes it, given `checkpoint`, `dtype` and `progress`.
+        plan: how it is computed.
     """
 
     what: str
     name: str
-    run: Callable[..., Any]
+    plan: Plan[Any]
 
 
 def hold_against_networks(
@@ -102,7 +122,7 @@ def hold_against_networks(
             say(f"{part.what} ...")  # a line of its own, because a progress bar erases the line it is on
             start = time.perf_counter()
             checkpoint = checkpoints / part.name if args.resume else None
-            found = part.run(checkpoint=checkpoint, dtype=args.dtype, progress=bar)
+            found = part.plan.run(checkpoint=checkpoint, progress=bar)
             say(f"  done in {time.perf_counter() - start:.1f} s")
             return found
 

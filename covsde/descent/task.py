@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -37,7 +37,7 @@ class Task(eqx.Module):
     settings: Any = eqx.field(static=True)
 
     @classmethod
-    def of(cls, data: Data, *, loss: Any, learning_rate: Any, updates: Any, substeps: Any, settings: Any) -> Self:
+    def of(cls, data: Data, *, loss: Any, learning_rate: Any, updates: Any, substeps: Any, settings: Any) -> "Task":
         """From what a user gives.
 
         Raises:
@@ -52,7 +52,7 @@ class Task(eqx.Module):
             settings,
         )
 
-    def arrays(self, dtype: Any) -> Self:
+    def arrays(self, dtype: Any) -> "Task":
         """The same with its numbers as JAX arrays, so that other values do not recompile."""
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
 
@@ -85,7 +85,7 @@ class Task(eqx.Module):
         """Δ = -∂loss/∂f."""
         return -jax.grad(self.loss)(f, self.targets)
 
-    def every_step(self) -> Self:
+    def every_step(self) -> "Task":
         """The same task with every gradient step recorded."""
         rate, updates = self.learning_rate / self.substeps, self.updates * self.substeps
         return dataclasses.replace(self, learning_rate=rate, updates=updates, substeps=1)
@@ -139,7 +139,7 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
         if name not in known:
-            raise TypeError(f"{kind.__name__} has no option {name!r}: it has {', '.join(known)}.")
+            raise TypeError(f"the architecture has no training option {name!r}: it has {', '.join(known)}.")
     return kind(**given)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args, runtime_checkable
 
 import jax
 import numpy as np
@@ -88,6 +88,7 @@ def precision(dtype: np.dtype) -> Any:
     return jax.enable_x64(dtype == np.float64)
 
 
+@runtime_checkable
 class Question(Protocol[Arguments, Answer]):
     """What `question` makes of a function."""
 
