@@ -48,12 +48,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "results need NumPy alone, until a function of one matrix asks for vmap": ("covsde.results.ensemble: jax",),
     },
     "a module knows a family that is not its own": {
-        "the command line names families, until a registry does": (
-            "covsde.cli.architectures: covsde.architectures.mlp.architecture",
-            "covsde.cli.architectures: covsde.architectures.resnet.architecture",
-            "covsde.cli.architectures: covsde.architectures.resnet.blocks",
-            "covsde.cli.train: covsde.architectures.mlp.architecture",
-        ),
         "what it checks is a simulation of an MLP": ("covsde.cli.doctor: covsde.architectures.mlp.architecture",),
     },
     "a driver knows more of architectures than base": {
