@@ -56,6 +56,7 @@ format: $(STAMP)  ## rewrite the sources in the common style
 	$(BIN) -m ruff format $(SOURCES)
 
 docs: $(STAMP)  ## build the documentation, every warning an error, into site/
+	$(BIN) docs/papers.py
 	NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict --site-dir site $(ARGS)
 
 validate: $(STAMP)  ## compare the limits with finite networks, into docs/validation.md

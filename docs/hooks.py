@@ -21,7 +21,7 @@ ELSEWHERE = {"demo_digits": "digits.png"}
 
 def _experiments() -> Any:
     """The catalogue alone: the package itself would load jax."""
-    spec = importlib.util.spec_from_file_location("covsde_catalogue", HERE.parent / "covsde" / "catalogue.py")
+    spec = importlib.util.spec_from_file_location("covsde_catalogue", HERE.parent / "covsde" / "cli" / "catalogue.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -7,17 +7,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_transformer as problems
 import pytest
+from reference import transformer as problems
 
 from covsde import Attention, LeakyReLU
 from covsde.architectures.transformer.attention import NoMask
 from covsde.architectures.transformer.deterministic import (
     BlockMap,
-    Exchangeable,
     ResidualAttention,
     drift_flow,
-    exchangeable_rate,
     relu_correlation,
     uniform_attention,
 )
@@ -53,9 +51,8 @@ def test_exchangeable_tokens_follow_their_two_equations(normalisation: str | Non
     y = np.array([q, rho])
 
     def rate(y: np.ndarray) -> np.ndarray:
-        return np.asarray(exchangeable_rate(attention, m, Exchangeable(jnp.asarray(y[0]), jnp.asarray(y[1])))).astype(
-            float
-        )
+        state = problems.Exchangeable(jnp.asarray(y[0]), jnp.asarray(y[1]))
+        return np.asarray(problems.exchangeable_rate(attention, m, state)).astype(float)
 
     h = 0.8 / steps
     for _ in range(steps):

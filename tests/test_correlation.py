@@ -5,8 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 from scipy.integrate import trapezoid
 
 import covsde as cs

@@ -1,5 +1,6 @@
 """What the README, the notebooks and the documentation show is what the package does; and the site builds."""
 
+import importlib
 import inspect
 import json
 import os
@@ -13,6 +14,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import covsde as cs
+from covsde import extend
 from covsde.cli.catalogue import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
@@ -86,8 +88,8 @@ def test_formulas_lists_and_links_are_rendered(site: Path) -> None:
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     built = "".join(page.read_text() for page in (site / "api").glob("*.html"))
     anchors = set(re.findall(r'id="covsde\.(?:[\w.]+\.)?(\w+)"', built))
-    public = {name for name in vars(cs) if not name.startswith("_") and not inspect.ismodule(getattr(cs, name))}
-    # Functions that hide a module of their name are there as attributes of the package.
+    named = vars(cs) | vars(extend)
+    public = {name for name, value in named.items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert public - anchors == set()
 
 
@@ -100,6 +102,56 @@ def test_the_gallery_has_an_entry_and_a_command_for_every_script(site: Path) -> 
     assert len(shown) > 15
     for image in shown:
         assert (site / image).stat().st_size < 120_000
+
+
+def test_every_paper_that_is_cited_is_on_the_page_of_papers() -> None:
+    papers = runpy.run_path(str(DOCS / "papers.py"))
+    text = (DOCS / "papers.md").read_text()
+    for folder in ("covsde", "tests", "experiments"):
+        for source in sorted((ROOT / folder).rglob("*.py")):
+            missing = {number for number in re.findall(r"\b\d{4}\.\d{5}\b", source.read_text()) if number not in text}
+            assert not missing, (source, missing)
+    assert papers["page"]() == text, "docs/papers.md is not what the sources say: run python docs/papers.py."
+
+
+# The changelog is none of these pages: it names what was.
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def exists(dotted: str) -> bool:
+    """Whether a dotted name leads from the package to a module, or to what one holds."""
+    first, *rest = dotted.split(".")
+    value, path = importlib.import_module(first), first
+    for name in rest:
+        path = f"{path}.{name}"
+        if not hasattr(value, name):
+            try:
+                importlib.import_module(path)
+            except ImportError:
+                return False
+        value = getattr(value, name)
+    return True
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.relative_to(ROOT).with_suffix("").as_posix())
+def test_every_file_and_name_that_a_page_mentions_exists(page: Path) -> None:
+    text = page.read_text()
+    paths = re.findall(r"(?<![\w/])(?:covsde|tests|experiments|benchmarks|notebooks|docs)/[\w/]*(?:\.\w+)?", text)
+    gone = sorted({path for path in paths if not (ROOT / path).exists()})
+    names = set(re.findall(r"(?<![\w./])covsde(?:\.\w+)+", text))
+    gone += sorted(name for name in names if not exists(name))
+    assert not gone, gone
+
+
+def test_every_module_that_a_source_mentions_exists() -> None:
+    for source in sorted((ROOT / "covsde").rglob("*.py")):
+        if source.name == "_moved.py":  # names what was
+            continue
+        text = source.read_text()
+        paths = re.findall(r"\w+/[\w/]*\.py\b", text)
+        gone = [path for path in paths if not (ROOT / path).exists() and not any(ROOT.glob(f"covsde/**/{path}"))]
+        gone += [name for name in re.findall(r"`(covsde(?:\.\w+)+)`", text) if not exists(name)]
+        assert not gone, (source, gone)
 
 
 def test_the_gallery_takes_only_quick_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

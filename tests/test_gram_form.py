@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-import gram_form
 import numpy as np
-import problems
+from reference import gram_form
+from reference import mlp as problems
 
 import covsde as cs
 

@@ -7,10 +7,10 @@ from typing import Any
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import mlp as problems
 from scipy import stats
 
 from covsde import MLP, Ensemble, Identity, LeakyReLU, ShapedReLU, ShapedSmooth, sample_networks, simulate

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import mlp as problems
 from scipy.integrate import solve_ivp
 
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU

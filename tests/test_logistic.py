@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 from scipy import stats
 
 import covsde as cs

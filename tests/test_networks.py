@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 from scipy import stats
 
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU, ShapedSmooth, gram, sample_networks

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-import problems_outputs as problems
 import pytest
-from problems_outputs import POINTS, OutputProblem
+from reference import outputs as problems
+from reference.outputs import POINTS, OutputProblem
 from scipy import integrate, stats
 
 import covsde as cs

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_resnet as problems
 import pytest
+from reference import resnet as problems
 from scipy.integrate import solve_ivp
 
 import covsde as cs

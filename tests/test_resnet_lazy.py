@@ -7,12 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_resnet as problems
 import pytest
+from reference import resnet as problems
 from scipy.integrate import solve_ivp
 
 import covsde as cs
-from covsde.architectures.resnet.kernels import log_norm_law_of_the_linear_network
 
 
 def estimate(x: np.ndarray) -> tuple[float, float]:
@@ -122,7 +121,7 @@ def test_the_log_norm_of_a_linear_resnet_is_normal_with_its_mean_and_variance() 
     )
     for k, tau in ((1, 0.5), (2, 1.0)):
         logs = np.log(np.linalg.norm(s.X[k, :, 0], axis=1) / math.sqrt(n))
-        mean, variance = log_norm_law_of_the_linear_network(n, beta, tau)
+        mean, variance = problems.log_norm_law_of_the_linear_network(n, beta, tau)
         value, se = estimate(logs)
         assert abs(value - mean) < 4 * se + beta**4 / steps  # Euler's bias
         assert abs(logs.var() - variance) < 4 * variance * math.sqrt(2 / 4000) + beta**4 / steps

@@ -13,8 +13,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 from scipy import stats
 from scipy.special import ndtri
 

@@ -10,8 +10,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_trained_resnet as problems
 import pytest
+from reference import trained_resnet as problems
 from scipy import stats
 
 import covsde as cs

@@ -8,8 +8,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 from scipy import stats
 
 import covsde as cs

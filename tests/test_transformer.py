@@ -8,8 +8,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_transformer as problems
 import pytest
+from reference import transformer as problems
 from scipy import stats
 from scipy.special import ndtri
 

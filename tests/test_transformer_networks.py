@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_transformer as problems
 import pytest
+from reference import transformer as problems
 from scipy import stats
 
 import covsde as cs

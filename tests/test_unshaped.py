@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 from scipy import integrate, stats
 
 import covsde as cs
-from covsde.architectures.mlp.unshaped.equations import SingularSDE, UnshapedReLU, q11, q22, q31
+from covsde.architectures.mlp.unshaped.equations import SingularSDE, UnshapedReLU
 from covsde.architectures.mlp.unshaped.network import pair_layer
 from covsde.architectures.mlp.unshaped.steps import LinearSplitting, PairState, run_chain, singular_terms
 
@@ -63,7 +63,7 @@ def test_quadrant_moments_are_gaussian_integrals(theta: float) -> None:
     def r(x: float) -> float:
         return max(x, 0)
 
-    for q, a, b in ((q11, 1, 1), (q22, 2, 2), (q31, 3, 1)):
+    for q, a, b in ((problems.q11, 1, 1), (problems.q22, 2, 2), (problems.q31, 3, 1)):
         exact = angular_moment(theta, lambda x, y, a=a, b=b: r(x) ** a * r(y) ** b, a + b)
         assert float(q(jnp.asarray(theta))) == pytest.approx(exact, abs=1e-11)
 

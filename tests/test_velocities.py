@@ -8,8 +8,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
+from reference import mlp as problems
 
 import covsde as cs
 from covsde.architectures.mlp.network.gradients import embed, hidden_vectors

@@ -226,7 +226,7 @@ class DenseLayout(AbstractLayout):
         return (jnp.where(mask[:, None, None], A[0], B[0]),)
 
     def cholesky(self, V: State) -> tuple[State, Bool[Array, " paths"]]:
-        """The semidefinite Cholesky of `covsde._linalg`."""
+        """The semidefinite Cholesky of `covsde.numerics.linalg`."""
         L, psd = semidefinite_cholesky(V[0])
         return (L,), psd
 

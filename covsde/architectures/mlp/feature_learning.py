@@ -6,12 +6,12 @@ output over s), T = depth/n and clock time t = ℓ/n, three covariances of order
     Φ(a, b) = h(a)·h(b)/n,    G(a, b) = v(a)·v(b),    A(a, b) = h(a)·v(b)
 
 New labels see earlier ones as given. With p the earlier forward labels, Y the backward ones, α = Φ_pp⁻¹Φ_pa,
-S = Φ_aa - Φ_apα, A_⊥ = A(a, Y) - Σ_p α_p A(p, Y), LLᵀ = Φ_pp, and b the drift of the activation (limits/mlp.py):
+S = Φ_aa - Φ_apα, A_⊥ = A(a, Y) - Σ_p α_p A(p, Y), LLᵀ = Φ_pp, and b the drift of the activation (covariance/drifts.py):
 
     dΦ_pa = dΦ_pp α + A_pY G_YY⁻¹ A_⊥ dt + √S L dξ + (b_pa - b_pp α) dt
     dΦ_aa = αᵀdΦ_pp α + 2αᵀ(dΦ_pa - dΦ_pp α) + (A_⊥ᵀG_YY⁻¹A_⊥ - rank(G_YY) S) dt + √2 S dξ' + (b_aa - …) dt
 
-upwards; G downwards as the mirror image, from G = 1 at the top, with the rates of limits/backward.py; and, with k_a the
+upwards; G downwards as the mirror image, from G = 1 at the top, with the rates of mlp/gradients.py; and, with k_a the
 training step of a, Δ = -∂loss/∂f and learning rate η₀/n on the hidden matrices,
 
     dA(a, b)/dt = η₀ s [Σ_{k_c < k_a} - Σ_{k_c < k_b}] Δ_c Φ(a, c) G(c, b) + (activation),

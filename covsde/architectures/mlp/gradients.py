@@ -11,7 +11,7 @@ both of order one. At the top G = 1, A(a, b) = f(a), f | Φ_T ~ N(0, Φ_T). In d
 
 AᵀΦ⁻¹A - rank(Φ) G is what the weights' known action on the forward vectors leaves of a fresh Wishart step: on the span
 of the h the gradient is known, and only the rest of its square is new. κ, B, C and M come from the activation:
-writing φ_s = z + ψ(z)/√n + … (limits/expansion.py), κ_bd is the drift of E φ_s'(z_b)φ_s'(z_d), and with
+writing φ_s = z + ψ(z)/√n + … (covariance/expansion.py), κ_bd is the drift of E φ_s'(z_b)φ_s'(z_d), and with
 q_ab = ψ(z_a) - z_a ψ'(z_b)
 
     M_{ab,cd} = E[q_ab q_cd],    B_{ab,e} = -E[q_ab ψ(z_e)],    z ~ N(0, Φ)

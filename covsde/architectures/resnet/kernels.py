@@ -138,19 +138,3 @@ class KernelODE(AbstractFlow):
 
         _, (G, parts) = jax.lax.scan(back, jnp.ones_like(V0), (backward, tangent), reverse=True)
         return jnp.concatenate([H, last[None]]), jnp.concatenate([G, jnp.ones_like(V0)[None]]), jnp.sum(parts, axis=0)
-
-
-def log_norm_law_of_the_linear_network(width: int, beta: float, tau: float) -> tuple[float, float]:
-    """Mean and variance of log(‖X_τ‖/‖X_0‖), which is normal, for φ(x) = x.
-
-    Args:
-        width: n.
-        beta: β.
-        tau: layer time.
-
-    Returns:
-        (1/2 - 1/n) β²τ and β²τ/n.
-
-    Source: arXiv 2210.00688; Itô's formula for log‖X‖.
-    """
-    return (0.5 - 1 / width) * beta**2 * tau, beta**2 * tau / width

@@ -132,37 +132,6 @@ class ResidualAttention(eqx.Module):
         return growth
 
 
-class Exchangeable(NamedTuple):
-    """Tokens that are alike: variance q and correlation ρ of every pair."""
-
-    q: Float[Array, "..."]
-    rho: Float[Array, "..."]
-
-
-def exchangeable_rate(attention: ResidualAttention, m: int, state: Exchangeable) -> Exchangeable:
-    """dq/dτ and dρ/dτ of m exchangeable tokens under uniform attention.
-
-    With a(ρ) = (1 + (m-1)ρ)/m: ρ' = [β_A² a(1-ρ) + β_M²(κ(ρ)-ρ)]/w and q' = β_A² a q/w + β_M² q/w, where w = 1, or
-    w = q with "pre"; q stays where it is with "post".
-
-    Args:
-        attention: with logit_scale 0.
-        m: number of tokens.
-        state: q > 0 and ρ.
-
-    Returns:
-        The derivatives, of the same shapes.
-    """
-    q, rho = state
-    a = (1 + (m - 1) * rho) / m
-    attended, mlp = attention.beta_attention**2, attention.beta_mlp**2
-    turn = attended * a * (1 - rho) + mlp * (relu_correlation(rho, attention.negative_slope) - rho)
-    growth = (attended * a + mlp) * (jnp.ones_like(q) if attention.normalisation == "pre" else q)
-    if attention.normalisation == "pre":
-        turn = turn / q
-    return Exchangeable(jnp.zeros_like(q) if attention.normalisation == "post" else growth, turn)
-
-
 class BlockMap(NamedTuple):
     """A block X ← √(1-α_A²)X + α_A Attn(LN X), X ← √(1-α_M²)X + α_M W₂ tanh(W₁ LN X), with many tokens.
 

@@ -22,23 +22,6 @@ from covsde.activations import AbstractActivation, LeakyReLU
 Values = Float[Array, "..."]
 
 
-def q11(theta: Values) -> Values:
-    """Q₁₁ = E r(x)r(y) for r = max(·, 0) and standard normals x, y at angle θ, shape and dtype of theta."""
-    return (jnp.sin(theta) + (math.pi - theta) * jnp.cos(theta)) / (2 * math.pi)
-
-
-def q22(theta: Values) -> Values:
-    """Q₂₂ = E r(x)²r(y)², as `q11`."""
-    cos = jnp.cos(theta)
-    return (3 * jnp.sin(theta) * cos + (math.pi - theta) * (1 + 2 * cos * cos)) / (2 * math.pi)
-
-
-def q31(theta: Values) -> Values:
-    """Q₃₁ = E r(x)³r(y), as `q11`."""
-    quartic = 3 * (math.pi - theta) / 8 + jnp.sin(2 * theta) / 4 - jnp.sin(4 * theta) / 32
-    return 4 / math.pi * (jnp.cos(theta) * quartic + jnp.sin(theta) ** 5 / 4)
-
-
 # Near θ = 0 the closed forms below cancel; there they are summed as Taylor series Σ c_k θ^{2k+1}.
 _SERIES_BELOW, _TERMS = 0.5, 14
 

@@ -113,3 +113,19 @@ def slope_of_the_depth_error(beta: float) -> float:
     """lim L (K_L - K) for one ReLU input: -x e^x (x + x²/2), x = β²/2, from the logarithm of (1 + x/L)^{L-1}."""
     x = beta**2 / 2
     return -x * math.exp(x) * (x + x * x / 2)
+
+
+def log_norm_law_of_the_linear_network(width: int, beta: float, tau: float) -> tuple[float, float]:
+    """Mean and variance of log(‖X_τ‖/‖X_0‖), which is normal, for φ(x) = x.
+
+    Args:
+        width: n.
+        beta: β.
+        tau: layer time.
+
+    Returns:
+        (1/2 - 1/n) β²τ and β²τ/n.
+
+    Source: arXiv 2210.00688; Itô's formula for log‖X‖.
+    """
+    return (0.5 - 1 / width) * beta**2 * tau, beta**2 * tau / width

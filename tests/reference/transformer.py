@@ -6,11 +6,13 @@ formulas, fourth-order Runge–Kutta steps, closed forms.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-from covsde import ShapedReLU, Transformer
+from covsde import ResidualAttention, ShapedReLU, Transformer
+from covsde.architectures.transformer.deterministic import relu_correlation
 
 PAPER = "arXiv 2306.17759"
 
@@ -91,6 +93,37 @@ def log_determinant_rates(V: np.ndarray, gamma2: float, tau0: float, heads: floa
     kappa, ca2 = gamma2 * (2 - gamma2), gamma2**2 / (m * tau0) ** 2 / heads
     drift = gamma2 / tau0**2 * (square / m + np.diag(V) @ k / m)
     return drift, kappa * m * (m + 1) / 2 + ca2 * (m + 1) * square, 2 * kappa * m + 4 * ca2 * square
+
+
+class Exchangeable(NamedTuple):
+    """Tokens that are alike: variance q and correlation ρ of every pair."""
+
+    q: Any
+    rho: Any
+
+
+def exchangeable_rate(attention: ResidualAttention, m: int, state: Exchangeable) -> Exchangeable:
+    """dq/dτ and dρ/dτ of m exchangeable tokens under uniform attention.
+
+    With a(ρ) = (1 + (m-1)ρ)/m: ρ' = [β_A² a(1-ρ) + β_M²(κ(ρ)-ρ)]/w and q' = β_A² a q/w + β_M² q/w, where w = 1, or
+    w = q with "pre"; q stays where it is with "post".
+
+    Args:
+        attention: with logit_scale 0.
+        m: number of tokens.
+        state: q > 0 and ρ.
+
+    Returns:
+        The derivatives, of the same shapes.
+    """
+    q, rho = state
+    a = (1 + (m - 1) * rho) / m
+    attended, mlp = attention.beta_attention**2, attention.beta_mlp**2
+    turn = attended * a * (1 - rho) + mlp * (relu_correlation(rho, attention.negative_slope) - rho)
+    growth = (attended * a + mlp) * (jnp.ones_like(q) if attention.normalisation == "pre" else q)
+    if attention.normalisation == "pre":
+        turn = turn / q
+    return Exchangeable(jnp.zeros_like(q) if attention.normalisation == "post" else growth, turn)
 
 
 # One-layer increments: every combination whose drift and diffusion are checked against networks.

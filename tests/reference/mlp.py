@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems_outputs
 from scipy.special import digamma, gammainc, gammaln, polygamma
 
 from covsde import MLP, Identity, LeakyReLU, ShapedReLU, ShapedSmooth
@@ -35,7 +34,7 @@ class Problem:
         V0: input Gram matrix, as nested tuples.
         exact: statistic name -> exact value.
         width: width of the finite network the values belong to; None for the limit.
-        tags: e.g. "limit", "finite", "linear", "relu", "smooth", "moment".
+        tags: some of `TAGS`.
         source: where the values come from.
     """
 
@@ -375,6 +374,26 @@ UNSHAPED_W = (
 )
 
 
+# --- moments of a ReLU at two inputs: r = max(·, 0) of standard normals at angle θ ------------------------------------
+
+
+def q11(theta: Any) -> Any:
+    """Q₁₁ = E r(x)r(y)."""
+    return (jnp.sin(theta) + (math.pi - theta) * jnp.cos(theta)) / (2 * math.pi)
+
+
+def q22(theta: Any) -> Any:
+    """Q₂₂ = E r(x)²r(y)²."""
+    cos = jnp.cos(theta)
+    return (3 * jnp.sin(theta) * cos + (math.pi - theta) * (1 + 2 * cos * cos)) / (2 * math.pi)
+
+
+def q31(theta: Any) -> Any:
+    """Q₃₁ = E r(x)³r(y)."""
+    quartic = 3 * (math.pi - theta) / 8 + jnp.sin(2 * theta) / 4 - jnp.sin(4 * theta) / 32
+    return 4 / math.pi * (jnp.cos(theta) * quartic + jnp.sin(theta) ** 5 / 4)
+
+
 # --- one layer: the drift itself ----------------------------------------------------------------------------------
 
 DRIFT_GRAM = ((2.0, -0.5), (-0.5, 0.5))
@@ -403,34 +422,26 @@ ONE_LAYER_DRIFT = (
 ONE_LAYER_DRIFT_RELU = (((0.0, -1.0), 0.091464), ((1.0, -1.0), 0.365488), ((0.7, 0.4), 0.008214))
 
 
-PROBLEMS: tuple[Problem, ...] = (
-    *LINEAR_ONE_INPUT,
-    *LINEAR_SECOND_MOMENTS,
-    *LINEAR_DETERMINANT,
-    *LINEAR_ANGLE,
-    *RELU_ONE_INPUT,
-    *SHAPED_RELU_CORRELATION.values(),
-    *LOGISTIC_TANH,
-    *EXPLOSION,
-    *UNSHAPED_W,
-    *ONE_LAYER_DRIFT,
-)
-
 # Oracles as the literature's exactly solved cases are usually listed, and the cases here that belong to each.
-ORACLES = {
-    "O1 linear network, one input": LINEAR_ONE_INPUT,
-    "O2 ReLU network, one input": RELU_ONE_INPUT,
-    "O3 linear network, two inputs": LINEAR_SECOND_MOMENTS,
-    "O4 determinant": LINEAR_DETERMINANT,
-    "O5 angle martingale": LINEAR_ANGLE,
-    "O6 shaped-ReLU correlation": tuple(SHAPED_RELU_CORRELATION.values()),
-    "O7 explosion probability": EXPLOSION,
-    "O8 logistic equation": LOGISTIC_TANH,
-    "O9 unshaped ReLU": UNSHAPED_W,
-    "O10 output density": (*problems_outputs.FINITE, *problems_outputs.LIMIT),
+GROUPS: dict[str, tuple[Problem, ...]] = {
+    "linear network, one input": LINEAR_ONE_INPUT,
+    "ReLU network, one input": RELU_ONE_INPUT,
+    "linear network, two inputs": LINEAR_SECOND_MOMENTS,
+    "determinant": LINEAR_DETERMINANT,
+    "angle martingale": LINEAR_ANGLE,
+    "shaped-ReLU correlation": tuple(SHAPED_RELU_CORRELATION.values()),
+    "explosion probability": EXPLOSION,
+    "logistic equation": LOGISTIC_TANH,
+    "unshaped ReLU": UNSHAPED_W,
+    "drift of one layer": ONE_LAYER_DRIFT,
 }
-BY_SLUG = {p.slug: p for p in PROBLEMS}
-assert len(BY_SLUG) == len(PROBLEMS)
+BY_SLUG = {problem.slug: problem for group in GROUPS.values() for problem in group}
+# What makes a case what it is; of finite networks or of the limit, but for the drift of one layer.
+TAGS = frozenset(
+    {"limit", "finite", "one layer"}
+    | {"linear", "relu", "smooth", "unshaped"}
+    | {"one input", "moment", "stationary", "explosion"}
+)
 
 # Digits computed independently of the formulas above, for the formulas to reproduce.
 QUOTED_DIGITS = {

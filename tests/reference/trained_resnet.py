@@ -5,7 +5,7 @@ The loss is half the squared error, averaged over the inputs; input layer and re
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -44,7 +44,6 @@ class TrainingProblem:
     stream: tuple[float, ...] = ()
     digits: float = 1e-7
     source: str = "recursion of coefficients"
-    tags: frozenset[str] = field(default_factory=frozenset)
 
 
 LINEAR = cs.ResNet("linear")
@@ -157,7 +156,7 @@ SAMPLED = (
 # Without responses; the values have no stated error, about that of the entries above.
 DECOUPLED = (
     TrainingProblem(
-        "tanh",
+        "tanh-no-response",
         TANH,
         settings={"learning_rate": 0.3, "depth": 16, "response": False},
         outputs=(0, 0.304, 0.511, 0.658, 0.762),
@@ -166,7 +165,7 @@ DECOUPLED = (
         **_ONE,
     ),
     TrainingProblem(
-        "tanh-two",
+        "tanh-two-no-response",
         TANH,
         settings={"learning_rate": 1.0, "depth": 12, "response": False},
         outputs=((0, 0), (0.382, -0.027), (0.584, -0.163), (0.737, -0.298)),
