@@ -151,7 +151,7 @@ def _statements(a: AbstractArchitecture, s: Sample) -> Iterator[tuple[str, Calla
 def _possible(plan: Callable[..., Any]) -> bool:
     try:
         plan()
-    except TypeError:  # an activation or a block without such a limit
+    except (TypeError, ValueError):  # an activation, a block or a width profile without such a limit
         return False
     return True
 

@@ -32,48 +32,26 @@ HYPERPARAMETERS = {"blocks", "attention"}  # of a family; no equations
 MATCHMAKERS = {"covsde.architectures.matching", "covsde.architectures.registry", "covsde.extend"}
 RECORDS = {"PathRecord", "Record"}
 
-TASK = "data, loss, rate and sizes, one argument each, until they take the Task and Sizes of training"
-PLAN = "a public function of one family, or a sampler that takes every size of a run by itself"
+TASK = "minibatches of data and labels: room for the Task of training once that has batches"
+PLAN = "a question of one family: a driver that lives with it"
 PASSES = "one function per training with its passes as closures: to be taken apart"
 DRIVER = "the docstring and the arguments of a public function, beside its checks and its record"
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
-    "an import circle": {
-        "a comparison draws itself, and the figure asks for its class": (
-            "covsde.comparison.figure covsde.comparison.table",
-        ),
-    },
+    "an import circle": {},
     "an import inside a function": {
-        "the other half of the circle": ("covsde.comparison.table: covsde.comparison.figure",),
         "only `covsde doctor` computes anything while it is imported": ("covsde.cli: covsde.cli.doctor",),
         "results need NumPy alone, until a function of one matrix asks for vmap": ("covsde.results.ensemble: jax",),
     },
     "a module knows a family that is not its own": {
         "what it checks is a simulation of an MLP": ("covsde.cli.doctor: covsde.architectures.mlp.architecture",),
     },
-    "a driver knows more of architectures than base": {
-        "kernels are those of ResNets, until base has AbstractWithKernels": (
-            "covsde.drivers.kernels: covsde.architectures.resnet.architecture",
-            "covsde.drivers.kernels: covsde.architectures.resnet.kernels",
-        ),
-        "velocities are those of MLPs, until base has AbstractWithVelocities": (
-            "covsde.drivers.velocities: covsde.architectures.mlp.architecture",
-            "covsde.drivers.velocities: covsde.architectures.mlp.network.velocities",
-            "covsde.drivers.velocities: covsde.architectures.mlp.velocities",
-        ),
-    },
+    "a driver knows more of architectures than base": {},
     f"more than {PARAMETERS} parameters": {
-        TASK: (
-            "covsde.architectures.mlp.network.velocities:sample_velocities_weights",
-            "covsde.solvers.velocities:solve_velocities",
-            "covsde.transfer.network:train_scaled",
-        ),
+        TASK: ("covsde.transfer.network:train_scaled",),
         PLAN: (
-            "covsde.architectures.mlp.unshaped.network:sample_pairs_law",
             "covsde.architectures.mlp.unshaped.simulate:first_order_chain",
             "covsde.architectures.mlp.unshaped.simulate:sample_unshaped_networks",
             "covsde.architectures.mlp.unshaped.simulate:simulate_unshaped",
-            "covsde.architectures.resnet.network.weights:sample_grams_law",
-            "covsde.architectures.resnet.network.weights:sample_grams_weights",
         ),
     },
     f"a function of more than {FUNCTION} lines": {
@@ -88,7 +66,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "covsde.drivers.train:train",
             "covsde.drivers.train:train_networks",
         ),
-        "checks, solution and record in one body": ("covsde.drivers.lazy:lazy_training",),
     },
 }
 

@@ -82,22 +82,25 @@ def lazy_training(
             RuntimeWarning,
             stacklevel=2,
         )
-    # What remains of the error of a mode after t, and its integral (sum) from 0 to t, finite also for λ = 0.
-    x = t[:, None] * rates[None, :]
-    if method == "flow":
-        gone = -np.expm1(-x)
-        positive = x > 1e-12
-        integral = t[:, None] * np.where(positive, gone / np.where(positive, x, 1), 1)
-    else:
-        r = rates[None, :]
-        # (1 - (1-r)^t)/r, written to survive r → 0.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            power = np.where(r < 1, np.exp(t[:, None] * np.log1p(-np.minimum(r, 1))), (1 - r) ** t[:, None])
-            power = np.where(t[:, None] == 0, 1.0, power)
-            small = -np.expm1(t[:, None] * np.log1p(-np.minimum(r, 0.5)))
-            integral = np.where(r > 1e-14, np.where(r < 0.5, small, 1 - power) / np.where(r > 1e-14, r, 1), t[:, None])
+    integral = _integrals(t, rates, method)
     error = U.T @ (y - start[:P])
     moved = np.einsum("ap,tp,po->tao", eta / P * K[:, :P] @ U, integral, error)
     f = start[None] + moved
     loss = np.sum((f[:, :P] - y[None]) ** 2, axis=(1, 2)) / (2 * P)
     return LazyTraining(t, f, loss, modes)
+
+
+def _integrals(t: np.ndarray, rates: np.ndarray, method: str) -> np.ndarray:
+    """What remains of the error of a mode, integrated or summed from 0 to t, finite also for λ = 0; (times, modes)."""
+    x = t[:, None] * rates[None, :]
+    if method == "flow":
+        gone = -np.expm1(-x)
+        positive = x > 1e-12
+        return np.asarray(t[:, None] * np.where(positive, gone / np.where(positive, x, 1), 1))
+    r = rates[None, :]
+    # (1 - (1-r)^t)/r, written to survive r → 0.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = np.where(r < 1, np.exp(t[:, None] * np.log1p(-np.minimum(r, 1))), (1 - r) ** t[:, None])
+        power = np.where(t[:, None] == 0, 1.0, power)
+        small = -np.expm1(t[:, None] * np.log1p(-np.minimum(r, 0.5)))
+        return np.where(r > 1e-14, np.where(r < 0.5, small, 1 - power) / np.where(r > 1e-14, r, 1), t[:, None])

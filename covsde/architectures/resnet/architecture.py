@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import SMOOTH
 from covsde.architectures.base import AbstractTrainable, AbstractWithKernels, InitialKernels
-from covsde.architectures.resnet.blocks import AbstractBlock, TwoMatrix, block_of
+from covsde.architectures.resnet.blocks import AbstractBlock, block_of
 from covsde.architectures.resnet.kernel_solver import finite_depth, infinite_depth
 from covsde.architectures.resnet.kernels import KernelODE
-from covsde.architectures.resnet.network.weights import ResNetNetwork, sample_grams_law, sample_grams_weights
+from covsde.architectures.resnet.network.weights import ResNetNetwork, sample_grams_law, sample_grams_weights, widest
 from covsde.architectures.resnet.training import (
     ResNetTraining,
     check_limit,
@@ -185,21 +185,16 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         save: tuple[int, ...],
     ) -> Float[Array, "times draws m m"]:
         """By law (m normals per neuron and layer) or by real weights; layer 0 is the embedded input."""
-        shape: dict[str, Any] = {"beta": float(self.beta), "width": width, "depth": depth, "draws": draws, "save": save}
+        sizes, beta = Sizes(depth, save, draws, width, method), float(self.beta)
         if method == "law":
-            return sample_grams_law(self.block, self.activation, V0, key, **shape)
+            return sample_grams_law(self.block, self.activation, beta, V0, sizes, key)
         if method == "weights":
-            weights = depth * width * self._widest(width) * V0.dtype.itemsize
-            batch = fitting(weights, LIMIT, least=1, most=draws)
-            return sample_grams_weights(self.block, self.activation, V0, key, batch=batch, **shape)
+            return sample_grams_weights(self.block, self.activation, beta, V0, sizes, key)
         raise ValueError(f"method must be 'law' or 'weights', got {method!r}.")
-
-    def _widest(self, width: int) -> int:
-        return max(width, self.block.hidden(width)) if isinstance(self.block, TwoMatrix) else width
 
     def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
         """Bounded by the neurons of one layer and the saved path."""
-        per_draw = (4 * m * self._widest(width) + (depth + 1) * m * m) * itemsize
+        per_draw = (4 * m * widest(self.block, width) + (depth + 1) * m * m) * itemsize
         return fitting(per_draw, LIMIT, least=16, most=1024)
 
     def initial_kernels(

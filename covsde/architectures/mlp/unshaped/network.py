@@ -6,11 +6,14 @@ is δ times a slope wherever x and y have the same sign. The new angle comes fro
 sin²θ = |Δ - f⟨f,Δ⟩/|f|²|²/|f+Δ|².
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from covsde.descent.task import Sizes
 from covsde.results.status import PathStatus
 
 PerDraw = Float[Array, " draws"]
@@ -54,18 +57,17 @@ def pair_layer(
     return jnp.minimum(after, 2), xx / g.shape[2], dead, near & (remainder <= rounding) & ~dead
 
 
+class Slopes(NamedTuple):
+    """A piecewise linear activation: its slopes on both sides of 0, and c = 1/E φ²."""
+
+    plus: float
+    minus: float
+    normalisation: float
+
+
 @eqx.filter_jit
 def sample_pairs_law(
-    eps0: Float[Array, ""],
-    key: PRNGKeyArray,
-    *,
-    s_plus: float,
-    s_minus: float,
-    normalisation: float,
-    width: int,
-    depth: int,
-    draws: int,
-    layers: tuple[int, ...],
+    eps0: Float[Array, ""], key: PRNGKeyArray, slopes: Slopes, sizes: Sizes
 ) -> tuple[Float[Array, "times 2 draws"], Int[Array, " draws"], Int[Array, " draws"]]:
     """ε and log V of independent networks at chosen layers, from 2·width normals a layer.
 
@@ -73,18 +75,19 @@ def sample_pairs_law(
         (ε, log V of the first input relative to its start) at `layers`, frozen after a network stops; how many layers
         each network lived; its PathStatus.
     """
+    draws = sizes.draws
 
     def one(carry: tuple[Array, Array, Array, Array], index: Array) -> tuple[tuple[Array, Array, Array, Array], Array]:
         eps, log_variance, lived, status = carry
         g = jax.lax.map(
-            lambda k: jax.random.normal(k, (draws, width), eps.dtype),
+            lambda k: jax.random.normal(k, (draws, sizes.width), eps.dtype),
             jax.random.split(jax.random.fold_in(key, index), 2),
         )
-        after, mean_square, dead, parallel = pair_layer(eps, g, s_plus, s_minus)
+        after, mean_square, dead, parallel = pair_layer(eps, g, slopes.plus, slopes.minus)
         fine = status == PathStatus.FINE
         good = fine & ~dead & ~parallel
         now = jnp.where(dead, PathStatus.DEAD, jnp.where(parallel, PathStatus.PARALLEL, PathStatus.FINE))
-        moved = log_variance + jnp.log(normalisation * jnp.where(dead, 1, mean_square))
+        moved = log_variance + jnp.log(slopes.normalisation * jnp.where(dead, 1, mean_square))
         carry = (
             jnp.where(good, after, eps),
             jnp.where(good, moved, log_variance),
@@ -95,5 +98,5 @@ def sample_pairs_law(
 
     zeros = jnp.zeros((draws,), int)
     start = (jnp.broadcast_to(eps0, (draws,)), jnp.zeros((draws,), eps0.dtype), zeros, zeros + PathStatus.FINE)
-    (_, _, lived, status), path = jax.lax.scan(one, start, jnp.arange(depth))
-    return jnp.concatenate([jnp.stack(start[:2])[None], path])[jnp.asarray(layers)], lived, status
+    (_, _, lived, status), path = jax.lax.scan(one, start, jnp.arange(sizes.depth))
+    return jnp.concatenate([jnp.stack(start[:2])[None], path])[jnp.asarray(sizes.layers)], lived, status

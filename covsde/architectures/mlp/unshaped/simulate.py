@@ -20,8 +20,9 @@ from jaxtyping import PRNGKeyArray
 from covsde.architectures.mlp.architecture import MLP
 from covsde.architectures.mlp.unshaped.ensemble import UnshapedEnsemble
 from covsde.architectures.mlp.unshaped.equations import SingularSDE, UnshapedReLU, unshaped
-from covsde.architectures.mlp.unshaped.network import sample_pairs_law
+from covsde.architectures.mlp.unshaped.network import Slopes, sample_pairs_law
 from covsde.architectures.mlp.unshaped.steps import LinearSplitting, run_chain, solve_singular
+from covsde.descent.task import Sizes
 from covsde.inputs.arguments import finite_number, instance_of, positive_int
 from covsde.numerics.keys import recorded_generator, recorded_key, typed_key
 from covsde.results.status import PathStatus
@@ -160,17 +161,9 @@ def sample_unshaped_networks(
     layers, tau = saved_layers(save_at, L, 10)
 
     def one(chunk_key: PRNGKeyArray, size: int) -> Arrays:
-        values, lived, status = sample_pairs_law(
-            jnp.asarray(eps0, jnp.float64),
-            chunk_key,
-            s_plus=float(layer.s_plus),
-            s_minus=float(layer.s_minus),
-            normalisation=float(layer.c),
-            width=n,
-            depth=L,
-            draws=size,
-            layers=layers,
-        )
+        slopes = Slopes(float(layer.s_plus), float(layer.s_minus), float(layer.c))
+        start = jnp.asarray(eps0, jnp.float64)
+        values, lived, status = sample_pairs_law(start, chunk_key, slopes, Sizes(L, layers, size, n))
         return _stopped(np.asarray(values), np.asarray(lived), np.asarray(status), n, L, layers)
 
     settings = {"label": f"networks, width {n}", "width": n, "depth": L, "clock": L / n}

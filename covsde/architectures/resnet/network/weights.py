@@ -17,9 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PostActivation, PreActivation, TwoMatrix
+from covsde.descent.task import Sizes
 from covsde.numerics.keys import generator
 from covsde.numerics.linalg import semidefinite_cholesky
 from covsde.numerics.typing import Function
+from covsde.run.memory import LIMIT, fitting
 
 Inputs = Float[Array, "*m d"] | Float[np.ndarray, "*m d"]
 Weights = tuple[Array, ...]
@@ -38,6 +40,11 @@ def _centred(h: Float[Array, "... width"]) -> Float[Array, "... width"]:
 
 
 # --- one branch, by weights and in law --------------------------------------------------------------------------------
+
+
+def widest(block: AbstractBlock, width: int) -> int:
+    """Neurons of the widest layer of a block."""
+    return max(width, block.hidden(width)) if isinstance(block, TwoMatrix) else width
 
 
 @functools.singledispatch
@@ -251,61 +258,42 @@ class ResNetNetwork(eqx.Module):
 
 
 def sample_grams_law(
-    block: AbstractBlock,
-    fn: Function,
-    V0: Float[Array, "m m"],
-    key: PRNGKeyArray,
-    *,
-    beta: float,
-    width: int,
-    depth: int,
-    draws: int,
-    save: tuple[int, ...],
+    block: AbstractBlock, fn: Function, beta: float, V0: Float[Array, "m m"], sizes: Sizes, key: PRNGKeyArray
 ) -> Float[Array, "times draws m m"]:
     """Grams of the residual stream at chosen layers, exact in law without weights.
 
     Given h, W φ(h) has independent rows N(0, φ(h)φ(h)ᵀ), so the stream of N neurons is a Markov chain.
 
     Returns:
-        (len(save), draws, m, m), dtype of V0.
+        (len(sizes.layers), draws, m, m), dtype of V0.
     """
-    m = V0.shape[0]
-    scale = beta * (block.strength(width, depth) / depth) ** 0.5
+    scale = beta * (block.strength(sizes.width, sizes.depth) / sizes.depth) ** 0.5
     first, rest = jax.random.split(key)
-    h0 = _root(V0[None]) @ jax.random.normal(first, (draws, m, width), V0.dtype)
+    h0 = _root(V0[None]) @ jax.random.normal(first, (sizes.draws, V0.shape[0], sizes.width), V0.dtype)
 
     def step(h: Array, index: Array) -> tuple[Array, Array]:
         return h + scale * branch_law(block, fn, h, jax.random.fold_in(rest, index)), _gram(h)
 
-    last, path = jax.lax.scan(step, h0, jnp.arange(depth))
-    return jnp.concatenate([path, _gram(last)[None]])[jnp.asarray(save)]
+    last, path = jax.lax.scan(step, h0, jnp.arange(sizes.depth))
+    return jnp.concatenate([path, _gram(last)[None]])[jnp.asarray(sizes.layers)]
 
 
 def sample_grams_weights(
-    block: AbstractBlock,
-    fn: Function,
-    V0: Float[Array, "m m"],
-    key: PRNGKeyArray,
-    *,
-    beta: float,
-    width: int,
-    depth: int,
-    draws: int,
-    save: tuple[int, ...],
-    batch: int,
+    block: AbstractBlock, fn: Function, beta: float, V0: Float[Array, "m m"], sizes: Sizes, key: PRNGKeyArray
 ) -> Float[Array, "times draws m m"]:
-    """The same from networks with real weights, `batch` of them in memory at a time.
+    """The same from networks with real weights; about 128 MiB of them in memory at a time.
 
     Returns:
-        (len(save), draws, m, m), dtype of V0.
+        (len(sizes.layers), draws, m, m), dtype of V0.
     """
-    m = V0.shape[0]
+    m, width, depth = V0.shape[0], sizes.width, sizes.depth
     x = _root(V0[None])[0] * m**0.5  # inputs of dimension m whose Gram matrix is V0
+    batch = fitting(depth * width * widest(block, width) * V0.dtype.itemsize, LIMIT, least=1, most=sizes.draws)
 
     def one(k: PRNGKeyArray) -> Array:
         network = ResNetNetwork(
             block, fn, beta, width=width, depth=depth, richness=1.0, out_size=1, in_size=m, key=k, dtype=V0.dtype
         )
-        return network.grams(x)[jnp.asarray(save)]
+        return network.grams(x)[jnp.asarray(sizes.layers)]
 
-    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, draws), batch_size=batch), 0, 1)
+    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch), 0, 1)
