@@ -1,5 +1,7 @@
 """Infinite depth-and-width limits of neural networks, checked against finite networks."""
 
+from covsde import extend as extend
+from covsde import testing as testing
 from covsde._moved import announce as _announce
 from covsde.activations import AbstractActivation as AbstractActivation
 from covsde.activations import Identity as Identity
@@ -19,6 +21,7 @@ from covsde.architectures.mlp.output_density import network_output_density as ne
 from covsde.architectures.mlp.output_density import output_atom as output_atom
 from covsde.architectures.mlp.posterior import FirstOrderPosterior as FirstOrderPosterior
 from covsde.architectures.mlp.posterior import first_order_posterior as first_order_posterior
+from covsde.architectures.mlp.training import MLPTraining as MLPTraining
 from covsde.architectures.mlp.unshaped.ensemble import UnshapedEnsemble as UnshapedEnsemble
 from covsde.architectures.mlp.unshaped.simulate import first_order_chain as first_order_chain
 from covsde.architectures.mlp.unshaped.simulate import sample_unshaped_networks as sample_unshaped_networks
@@ -59,6 +62,7 @@ from covsde.drivers.train import train as train
 from covsde.drivers.train import train_networks as train_networks
 from covsde.drivers.velocities import sample_network_velocities as sample_network_velocities
 from covsde.drivers.velocities import simulate_velocities as simulate_velocities
+from covsde.inputs.data import Data as Data
 from covsde.inputs.gram import gram as gram
 from covsde.results.correlation_law import CorrelationLaw as CorrelationLaw
 from covsde.results.ensemble import Ensemble as Ensemble
@@ -72,6 +76,7 @@ from covsde.results.status import PathStatus as PathStatus
 from covsde.results.training import TrainedKernels as TrainedKernels
 from covsde.results.training import Training as Training
 from covsde.results.velocities import Velocities as Velocities
+from covsde.run.plan import Plan as Plan
 from covsde.solvers import AngleEuler as AngleEuler
 from covsde.solvers import CorrelationEuler as CorrelationEuler
 from covsde.solvers import EulerMaruyama as EulerMaruyama

@@ -7,6 +7,9 @@ from covsde.activations import AbstractActivation as AbstractActivation
 from covsde.architectures.base import AbstractArchitecture as AbstractArchitecture
 from covsde.architectures.base import AbstractTrainable as AbstractTrainable
 from covsde.architectures.base import AbstractWithGradients as AbstractWithGradients
+from covsde.architectures.base import AbstractWithKernels as AbstractWithKernels
+from covsde.architectures.base import AbstractWithVelocities as AbstractWithVelocities
+from covsde.architectures.base import InitialKernels as InitialKernels
 from covsde.architectures.base import default_step_count as default_step_count
 from covsde.architectures.mlp.gradients import backward_of as backward_of
 from covsde.architectures.mlp.velocities import velocities_of as velocities_of
@@ -31,5 +34,8 @@ from covsde.covariance.limit import AbstractFlow as AbstractFlow
 from covsde.covariance.limit import AbstractLimit as AbstractLimit
 from covsde.covariance.sde import NeuralCovarianceSDE as NeuralCovarianceSDE
 from covsde.covariance.velocities import AbstractVelocities as AbstractVelocities
+from covsde.covariance.velocities import VelocityLimit as VelocityLimit
+from covsde.descent.task import Sizes as Sizes
+from covsde.descent.task import Task as Task
 from covsde.moments.of_activation import AbstractMoments as AbstractMoments
 from covsde.moments.of_activation import moments_of as moments_of
