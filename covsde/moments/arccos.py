@@ -1,10 +1,13 @@
 """The function sin θ - θ cos θ of two correlated normals through a kink, to full precision near θ = 0."""
 
 import math
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from covsde.moments.quadrature import angle_of
 from covsde.numerics.typing import Entries
 
 
@@ -24,6 +27,7 @@ def _sin_minus_cos_coefficients(degree: int) -> tuple[float, ...]:
 _SINGLE, _DOUBLE = _sin_minus_cos_coefficients(9), _sin_minus_cos_coefficients(20)
 
 
+@jax.custom_jvp
 def sin_minus_angle_cos(rho: Entries) -> Entries:
     """f(ρ) = √(1-ρ²) - ρ arccos ρ, the angular factor of every ReLU kernel, to rounding error.
 
@@ -33,7 +37,6 @@ def sin_minus_angle_cos(rho: Entries) -> Entries:
     Returns:
         f(ρ) ≥ 0 of the same shape and dtype, without the cancellation of the closed form near ρ = 1.
     """
-    # Branches by `where`, not abs and maximum: at ρ = 0 the derivative must be -π/2.
     u = jnp.where(rho < 0, 1 + rho, 1 - rho)
     coefficients = _SINGLE if rho.dtype == jnp.float32 else _DOUBLE
     polynomial = jnp.full_like(u, coefficients[-1])
@@ -41,3 +44,9 @@ def sin_minus_angle_cos(rho: Entries) -> Entries:
         polynomial = polynomial * u + c
     # f(-ρ) = f(ρ) + πρ
     return u * jnp.sqrt(u) * polynomial + jnp.where(rho < 0, -math.pi * rho, 0)
+
+
+@sin_minus_angle_cos.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    (rho,), (change,) = primals, tangents
+    return sin_minus_angle_cos(rho), -angle_of(rho) * change

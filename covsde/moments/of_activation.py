@@ -73,18 +73,6 @@ def _matrix(on_diagonal: Function, on_pair: Callable[[Array, Array, Array], Arra
     return out.at[rows, columns].set(pairs).at[columns, rows].set(pairs)
 
 
-@jax.custom_jvp
-def angular_factor(rho: Array) -> Array:
-    """f(ρ) = √(1-ρ²) - ρ arccos ρ, with its derivative -arccos ρ up to ρ = ±1."""
-    return sin_minus_angle_cos(rho)
-
-
-@angular_factor.defjvp
-def _(primals: Any, tangents: Any) -> Any:
-    (rho,), (change,) = primals, tangents
-    return angular_factor(rho), -angle_of(rho) * change
-
-
 class PiecewiseLinear(AbstractMoments):
     """φ(x) = s₊ max(x, 0) + s₋ min(x, 0): the arc-cosine kernels."""
 
@@ -114,7 +102,7 @@ class PiecewiseLinear(AbstractMoments):
     def product(self, vi: Array, vj: Array, vij: Array) -> Array:
         """(s₊² + s₋²)/2 V^{αβ} + (s₊ - s₋)²/2π √(V^{αα}V^{ββ}) f(ρ)."""
         rho, scale = correlation_of(vi, vj, vij)
-        return self._half_squares * vij + self._bend * scale * angular_factor(rho)
+        return self._half_squares * vij + self._bend * scale * sin_minus_angle_cos(rho)
 
     def slope_product(self, vi: Array, vj: Array, vij: Array) -> Array:
         """(s₊² + s₋²)/2 - (s₊ - s₋)²/2π arccos ρ."""
