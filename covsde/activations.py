@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from covsde.inputs.arguments import finite_number, hyperparameter
 from covsde.numerics.tracing import is_traced
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 
 # A number, or a traced scalar where layers of different widths share one loop.
 Width = int | Float[Array, ""]
@@ -67,8 +67,8 @@ class ShapedReLU(AbstractActivation):
     Source: arXiv 2206.02768, equation for shaped ReLU, Theorem on its covariance SDE, Proposition on the exponent.
     """
 
-    c_plus: Number
-    c_minus: Number
+    c_plus: Hyperparameter
+    c_minus: Hyperparameter
     exponent: float = 0.5
 
     def __init__(self, c_plus: Any, c_minus: Any, exponent: float = 0.5):
@@ -77,7 +77,7 @@ class ShapedReLU(AbstractActivation):
         self.exponent = _shaping_exponent(exponent)
 
     @property
-    def kappa(self) -> Number:
+    def kappa(self) -> Hyperparameter:
         """κ = lim n (s₊ - s₋)², the only constant that survives: (c₊ - c₋)² at p = 1/2, 0 above, +∞ below."""
         square = (self.c_plus - self.c_minus) ** 2
         if self.exponent >= 0.5:
@@ -115,7 +115,7 @@ class LeakyReLU(AbstractActivation):
     Source: arXiv 2206.02768 and 2310.12079, unshaped networks.
     """
 
-    negative_slope: Number
+    negative_slope: Hyperparameter
 
     def __init__(self, negative_slope: Any = 0.0):
         self.negative_slope = hyperparameter("negative_slope", negative_slope)
@@ -179,7 +179,7 @@ class ShapedSmooth(AbstractActivation):
     """
 
     fn: Callable = eqx.field(static=True)
-    a: Number
+    a: Hyperparameter
     offset: float
     slope: float
     second: float
@@ -223,17 +223,17 @@ class ShapedSmooth(AbstractActivation):
         self.second, self.third = second / self.slope, third / self.slope
 
     @property
-    def kappa2(self) -> Number:
+    def kappa2(self) -> Hyperparameter:
         """κ₂ = ψ''(0) / a."""
         return self.second / self.a
 
     @property
-    def kappa3(self) -> Number:
+    def kappa3(self) -> Hyperparameter:
         """κ₃ = ψ'''(0) / a²."""
         return self.third / self.a**2
 
     @property
-    def beta(self) -> Number:
+    def beta(self) -> Hyperparameter:
         """β = (¾ψ''(0)² + ψ'''(0)) / a²: variances can explode in finite time exactly when β > 0."""
         return 0.75 * self.kappa2**2 + self.kappa3
 

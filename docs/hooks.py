@@ -11,6 +11,7 @@ GROUPS = {
     "demo": "The tour",
     "mlp": "Shaped and unshaped MLPs",
     "output": "Outputs",
+    "shape": "Shaped by gradient descent",
     "feature": "Feature learning",
     "resnet": "ResNets",
     "transformer": "Transformers",
@@ -21,7 +22,7 @@ ELSEWHERE = {"demo_digits": "digits.png"}
 
 def _experiments() -> Any:
     """The catalogue alone: the package itself would load jax."""
-    spec = importlib.util.spec_from_file_location("covsde_catalogue", HERE.parent / "covsde" / "catalogue.py")
+    spec = importlib.util.spec_from_file_location("covsde_catalogue", HERE.parent / "covsde" / "cli" / "catalogue.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -252,7 +252,7 @@ def test_numbers_are_checked_where_they_are_numbers() -> None:
         cs.solve(relu(0.0, -1.0, 50.0).limit(), V2, KEY, paths=2)
     with pytest.raises(ValueError, match="steps=2 is too few"):
         cs.solve(relu(0.0, -9.0, 1.0).limit(), V2, KEY, paths=2, steps=2)
-    with pytest.raises(ValueError, match="solver must be one of covsde.solvers"):
+    with pytest.raises(ValueError, match=r"solver must be one of covsde\.solvers"):
         cs.solve(limit, V2, KEY, paths=2, solver=cs.Strang)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"V0 must be an \(m, m\) Gram matrix, got shape \(2,\)"):
         jax.jit(lambda V0: cs.solve(limit, V0, KEY, paths=2))(jnp.ones(2))

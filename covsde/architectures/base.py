@@ -13,14 +13,14 @@ from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.limit import AbstractLimit
 from covsde.descent.losses import Loss
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 from covsde.solvers.defaults import default_step_count as default_step_count
 
 
 class AbstractArchitecture(eqx.Module):
     """What the ensemble drivers need; nothing outside an architecture's own files asks which one it is."""
 
-    depth_to_width: eqx.AbstractVar[Number | None]
+    depth_to_width: eqx.AbstractVar[Hyperparameter | None]
 
     @abc.abstractmethod
     def limit(self) -> AbstractLimit:

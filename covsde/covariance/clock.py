@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.numerics.tracing import as_number, is_traced
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 
 # What Diffrax calls a real scalar.
 Time = int | float | Array | np.ndarray
@@ -32,7 +32,7 @@ class AbstractClock(eqx.Module):
         """Clock time between two layer times."""
 
     @abc.abstractmethod
-    def fastest(self) -> Number:
+    def fastest(self) -> Hyperparameter:
         """The largest rate."""
 
 
@@ -49,7 +49,7 @@ class UniformClock(AbstractClock):
         """T (end - start)."""
         return self.total * jnp.asarray(end - start)
 
-    def fastest(self) -> Number:
+    def fastest(self) -> Hyperparameter:
         """T."""
         return as_number(self.total)
 
@@ -89,6 +89,6 @@ class TabulatedClock(AbstractClock):
 
         return at(end) - at(start)
 
-    def fastest(self) -> Number:
+    def fastest(self) -> Hyperparameter:
         """The largest rate of the table."""
-        return jnp.max(self.rates) if is_traced(self.rates) else float(np.max(np.asarray(self.rates)))
+        return as_number(jnp.max(self.rates) if is_traced(self.rates) else np.max(np.asarray(self.rates)))

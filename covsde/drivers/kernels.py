@@ -14,6 +14,7 @@ from covsde.architectures.resnet.architecture import ResNet
 from covsde.architectures.resnet.kernels import KernelODE, KernelState
 from covsde.inputs.arguments import instance_of, positive_int
 from covsde.inputs.gram import check_gram
+from covsde.numerics.tracing import is_traced
 from covsde.results.kernels import Kernels
 from covsde.results.status import FailedPathsWarning
 from covsde.solvers.chunk import as_arrays
@@ -112,8 +113,8 @@ def kernels(
         if save_at is not None:
             raise ValueError("save_at has no meaning with a finite depth, of which all layers are kept: drop one.")
     tau = _times(save_at)
-    if isinstance(V0, jax.core.Tracer) or isinstance(resnet.beta, jax.core.Tracer):
-        start = V0 if isinstance(V0, jax.core.Tracer) else jnp.asarray(check_gram(V0), jnp.result_type(float))
+    if is_traced((V0, resnet.beta)):
+        start = V0 if is_traced(V0) else jnp.asarray(check_gram(V0), jnp.result_type(float))
         return _kernels(resnet, start, depth, jnp.asarray(tau, start.dtype), tolerance)
     with jax.enable_x64(True):
         start = jnp.asarray(check_gram(V0), jnp.float64)
@@ -133,8 +134,7 @@ def _kernels(resnet: ResNet, V0: Array, depth: int | None, tau: Array, tolerance
         tolerance = 1e-10 if V0.dtype == jnp.float64 else 1e-5
     if depth is None:
         ode = resnet.limit()
-        traced = isinstance(V0, jax.core.Tracer) or isinstance(resnet.beta, jax.core.Tracer)
-        adjoint = diffrax.RecursiveCheckpointAdjoint() if traced else diffrax.ForwardMode()
+        adjoint = diffrax.RecursiveCheckpointAdjoint() if is_traced((V0, resnet.beta)) else diffrax.ForwardMode()
         # As arrays, so that new values do not recompile.
         arrays = as_arrays(ode, V0.dtype)
         explosive = bool(np.isfinite(ode.ceiling))

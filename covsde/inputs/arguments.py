@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from covsde.numerics.tracing import is_traced
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 
 
 def finite_number(name: str, value: Any) -> float:
@@ -25,7 +25,7 @@ def finite_number(name: str, value: Any) -> float:
 
 def hyperparameter(
     name: str, value: Any, allowed: Callable[[float], bool] = math.isfinite, otherwise: str = "must be a finite number"
-) -> Number:
+) -> Hyperparameter:
     """A finite float that is allowed; inside a JAX transformation the traced scalar itself, whose value nobody knows.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 
 
 def is_traced(tree: Any) -> bool:
@@ -12,6 +12,6 @@ def is_traced(tree: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def as_number(value: Any) -> Number:
+def as_number(value: Any) -> Hyperparameter:
     """A float, or the traced scalar itself."""
     return value if is_traced(value) else float(value)

@@ -29,7 +29,7 @@ from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 from covsde.solvers import Strang
 from covsde.solvers.defaults import default_steps
 
@@ -78,9 +78,9 @@ class MLP(AbstractWithGradients, AbstractTrainable):
     """
 
     activation: AbstractActivation
-    depth_to_width: Number
-    bias: Number = 0.0
-    gain: Number = 0.0
+    depth_to_width: Hyperparameter
+    bias: Hyperparameter = 0.0
+    gain: Hyperparameter = 0.0
     width_profile: WidthProfile | None = eqx.field(static=True, default=None)
     shaping_width: str = eqx.field(static=True, default="local")
 

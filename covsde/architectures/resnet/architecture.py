@@ -21,7 +21,7 @@ from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory, 
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
 from covsde.numerics.keys import generator, typed_key
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 from covsde.solvers import RungeKutta
 from covsde.solvers.defaults import default_steps
 
@@ -64,7 +64,7 @@ class ResNet(AbstractTrainable):
     """
 
     activation: Callable[[Array], Array] = eqx.field(static=True)
-    beta: Number
+    beta: Hyperparameter
     block: AbstractBlock
     depth_to_width: None
 

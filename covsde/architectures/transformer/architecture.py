@@ -20,7 +20,7 @@ from covsde.covariance.clock import UniformClock
 from covsde.covariance.drifts import ReLUDrift, drift_of
 from covsde.inputs.arguments import hyperparameter, positive_int
 from covsde.numerics.keys import generator, typed_key
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 from covsde.solvers.defaults import default_steps
 
 
@@ -52,9 +52,9 @@ class Transformer(AbstractArchitecture):
     Source: arXiv 2306.17759.
     """
 
-    depth_to_width: Number
-    gamma: Number
-    tau0: Number = 1.0
+    depth_to_width: Hyperparameter
+    gamma: Hyperparameter
+    tau0: Hyperparameter = 1.0
     heads: float = 1
     mlp: AbstractActivation | None = None
     mask: str | tuple[tuple[bool, ...], ...] | None = eqx.field(static=True, default=None)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from covsde.inputs.arguments import hyperparameter
 from covsde.numerics.tracing import is_traced
-from covsde.numerics.typing import Number
+from covsde.numerics.typing import Hyperparameter
 
 
 class AbstractMask(eqx.Module):
@@ -118,7 +118,7 @@ class Attention(eqx.Module):
         return A
 
 
-def attention_strength(gamma: Any, tau0: Any) -> tuple[Number, Number]:
+def attention_strength(gamma: Any, tau0: Any) -> tuple[Hyperparameter, Hyperparameter]:
     """γ ∈ [0, 1] and τ₀ > 0 (possibly +∞), checked."""
     within = "must lie in [0, 1], got {}: the skip connection is scaled by √(1 - gamma²)."
     g = hyperparameter("gamma", gamma, lambda g: 0 <= g <= 1, within)
