@@ -58,6 +58,7 @@ from covsde.drivers.posterior import Posterior as Posterior
 from covsde.drivers.posterior import posterior as posterior
 from covsde.drivers.simulate import sample_networks as sample_networks
 from covsde.drivers.simulate import simulate as simulate
+from covsde.drivers.solve import solve as solve
 from covsde.drivers.train import train as train
 from covsde.drivers.train import train_networks as train_networks
 from covsde.drivers.velocities import sample_network_velocities as sample_network_velocities

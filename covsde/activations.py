@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde.inputs.arguments import finite_number
+from covsde.inputs.arguments import finite_number, hyperparameter
+from covsde.numerics.tracing import is_traced
+from covsde.numerics.typing import Hyperparameter
 
 # A number, or a traced scalar where layers of different widths share one loop.
 Width = int | Float[Array, ""]
@@ -44,11 +46,18 @@ def _piecewise_linear(s_plus: Any, s_minus: Any) -> Callable[[Float[Array, "..."
     return lambda x: s_plus * jnp.maximum(x, 0) + s_minus * jnp.minimum(x, 0)
 
 
+_TOO_LARGE = "must be at most 1e4 in size, got {}: the limit needs c/√n small."
+
+
+def _small(c: float) -> bool:
+    return abs(c) <= 1e4
+
+
 class ShapedReLU(AbstractActivation):
     """φ_s(x) = s₊ max(x, 0) + s₋ min(x, 0) with s± = 1 + c±/n^p.
 
     Args:
-        c_plus: slope correction on the positive side (dimensionless).
+        c_plus: slope correction on the positive side (dimensionless); may be a traced scalar of JAX, as may c_minus.
         c_minus: slope correction on the negative side; (0, -1) bends only the negative side.
         exponent: p > 0; 1/2 is critical. Above it the limit is the linear network; below it correlations jump to 1.
 
@@ -58,24 +67,22 @@ class ShapedReLU(AbstractActivation):
     Source: arXiv 2206.02768, equation for shaped ReLU, Theorem on its covariance SDE, Proposition on the exponent.
     """
 
-    c_plus: float
-    c_minus: float
+    c_plus: Hyperparameter
+    c_minus: Hyperparameter
     exponent: float = 0.5
 
-    def __init__(self, c_plus: float, c_minus: float, exponent: float = 0.5):
-        self.c_plus = finite_number("c_plus", c_plus)
-        self.c_minus = finite_number("c_minus", c_minus)
-        if max(abs(self.c_plus), abs(self.c_minus)) > 1e4:
-            raise ValueError("c_plus and c_minus must be at most 1e4 in size: the limit needs c/√n small.")
+    def __init__(self, c_plus: Any, c_minus: Any, exponent: float = 0.5):
+        self.c_plus = hyperparameter("c_plus", c_plus, _small, _TOO_LARGE)
+        self.c_minus = hyperparameter("c_minus", c_minus, _small, _TOO_LARGE)
         self.exponent = _shaping_exponent(exponent)
 
     @property
-    def kappa(self) -> float:
+    def kappa(self) -> Hyperparameter:
         """κ = lim n (s₊ - s₋)², the only constant that survives: (c₊ - c₋)² at p = 1/2, 0 above, +∞ below."""
         square = (self.c_plus - self.c_minus) ** 2
-        if self.exponent == 0.5 or square == 0:
-            return square
-        return 0.0 if self.exponent > 0.5 else math.inf
+        if self.exponent >= 0.5:
+            return square if self.exponent == 0.5 else 0.0
+        return math.inf if is_traced(square) or square != 0 else square
 
     def slopes(self, width: Width) -> tuple[Any, Any]:
         """(s₊, s₋) at this width."""
@@ -108,10 +115,10 @@ class LeakyReLU(AbstractActivation):
     Source: arXiv 2206.02768 and 2310.12079, unshaped networks.
     """
 
-    negative_slope: float
+    negative_slope: Hyperparameter
 
-    def __init__(self, negative_slope: float = 0.0):
-        self.negative_slope = finite_number("negative_slope", negative_slope)
+    def __init__(self, negative_slope: Any = 0.0):
+        self.negative_slope = hyperparameter("negative_slope", negative_slope)
 
     def at_width(self, width: Width) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
         """The piecewise linear function; the width does not enter."""
@@ -161,7 +168,7 @@ class ShapedSmooth(AbstractActivation):
     Args:
         fn: a scalar JAX function, four times differentiable at 0, or a name in `SMOOTH`: tanh, erf, sin, softplus,
             silu, gelu, arctan, sigmoid, sinh or expm1.
-        a: inverse strength of the shaping, not 0; a → ∞ is the linear network.
+        a: inverse strength of the shaping, not 0; a → ∞ is the linear network. May be a traced scalar of JAX.
         exponent: p > 0; 1/2 is critical, above it the limit is the linear network, below it there is none.
 
     Raises:
@@ -172,14 +179,14 @@ class ShapedSmooth(AbstractActivation):
     """
 
     fn: Callable = eqx.field(static=True)
-    a: float
+    a: Hyperparameter
     offset: float
     slope: float
     second: float
     third: float
     exponent: float = 0.5
 
-    def __init__(self, fn: Callable | str, a: float = 1.0, exponent: float = 0.5):
+    def __init__(self, fn: Callable | str, a: Any = 1.0, exponent: float = 0.5):
         if isinstance(fn, str):
             if fn not in SMOOTH:
                 raise ValueError(f"fn={fn!r} is not a known activation: use one of {', '.join(SMOOTH)}, or a function.")
@@ -188,12 +195,10 @@ class ShapedSmooth(AbstractActivation):
             raise ValueError(f"fn must be a JAX function of one number such as jnp.tanh, got {fn!r}.")
         self.fn = fn
         self.exponent = _shaping_exponent(exponent)
-        self.a = finite_number("a", a)
-        if abs(self.a) < 1e-4:
-            raise ValueError(
-                f"a must not be 0 or nearly so, got {a}: it is the inverse strength of shaping; use a=1.0."
-            )
-        with jax.enable_x64(True):
+        not_zero = "must not be 0 or nearly so, got {}: it is the inverse strength of shaping; use a=1.0."
+        self.a = hyperparameter("a", a, lambda a: abs(a) >= 1e-4, not_zero)
+        # The derivatives are numbers also while a function that shapes an activation is being traced.
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
             derivatives = []
             f = fn
             for _ in range(4):
@@ -218,17 +223,17 @@ class ShapedSmooth(AbstractActivation):
         self.second, self.third = second / self.slope, third / self.slope
 
     @property
-    def kappa2(self) -> float:
+    def kappa2(self) -> Hyperparameter:
         """κ₂ = ψ''(0) / a."""
         return self.second / self.a
 
     @property
-    def kappa3(self) -> float:
+    def kappa3(self) -> Hyperparameter:
         """κ₃ = ψ'''(0) / a²."""
         return self.third / self.a**2
 
     @property
-    def beta(self) -> float:
+    def beta(self) -> Hyperparameter:
         """β = (¾ψ''(0)² + ψ'''(0)) / a²: variances can explode in finite time exactly when β > 0."""
         return 0.75 * self.kappa2**2 + self.kappa3
 

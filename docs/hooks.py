@@ -11,6 +11,7 @@ GROUPS = {
     "demo": "The tour",
     "mlp": "Shaped and unshaped MLPs",
     "output": "Outputs",
+    "shape": "Shaped by gradient descent",
     "feature": "Feature learning",
     "resnet": "ResNets",
     "transformer": "Transformers",

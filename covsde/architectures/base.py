@@ -1,7 +1,6 @@
 """Architectures: hyperparameters with two faces, a limit and a finite network."""
 
 import abc
-import math
 from typing import NamedTuple
 
 import diffrax
@@ -14,16 +13,14 @@ from covsde.covariance.limit import AbstractLimit
 from covsde.covariance.velocities import VelocityLimit
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
-from covsde.numerics.typing import Number
-
-# Above this a default is more likely a slip than a wish.
-_MOST_STEPS = 100_000
+from covsde.numerics.typing import Hyperparameter, Number
+from covsde.solvers.defaults import default_step_count as default_step_count
 
 
 class AbstractArchitecture(eqx.Module):
     """What the ensemble drivers need; nothing outside an architecture's own files asks which one it is."""
 
-    depth_to_width: eqx.AbstractVar[float | None]
+    depth_to_width: eqx.AbstractVar[Hyperparameter | None]
 
     @abc.abstractmethod
     def limit(self) -> AbstractLimit:
@@ -153,14 +150,3 @@ class AbstractWithKernels(AbstractArchitecture):
         self, V0: Float[Array, "m m"], depth: int | None, tau: Float[Array, " times"], tolerance: float
     ) -> InitialKernels:
         """Kernels at the layer times tau of infinite depth, or at all layers of a finite one."""
-
-
-def default_step_count(per_layer_time: float) -> int:
-    """10 steps per unit of the fastest time scale, refused above 100000."""
-    steps = 10 * max(1, math.ceil(per_layer_time - 1e-9))
-    if steps > _MOST_STEPS:
-        raise ValueError(
-            f"the limit would need about {steps} steps: lower depth_to_width, the shaping (c_plus - c_minus, or a "
-            "larger a) or the input variances, or pass steps yourself."
-        )
-    return steps

@@ -68,6 +68,11 @@ EXPERIMENTS = (
         "arXiv 2104.11734, 2106.06615",
     ),
     Experiment(
+        "shape_by_gradient",
+        "a ReLU shaped by gradient descent so that a correlation ends where it is asked to, in networks too",
+        "arXiv 2206.02768",
+    ),
+    Experiment(
         "resnet_against_mlp",
         "a ResNet and a shaped MLP with the same correlation ODE: only the MLP is noisy",
         "arXiv 2310.12079",

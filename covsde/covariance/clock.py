@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from covsde.numerics.tracing import as_number, is_traced
+from covsde.numerics.typing import Hyperparameter
+
 # What Diffrax calls a real scalar.
 Time = int | float | Array | np.ndarray
 
@@ -29,7 +32,7 @@ class AbstractClock(eqx.Module):
         """Clock time between two layer times."""
 
     @abc.abstractmethod
-    def fastest(self) -> float:
+    def fastest(self) -> Hyperparameter:
         """The largest rate."""
 
 
@@ -46,9 +49,9 @@ class UniformClock(AbstractClock):
         """T (end - start)."""
         return self.total * jnp.asarray(end - start)
 
-    def fastest(self) -> float:
+    def fastest(self) -> Hyperparameter:
         """T."""
-        return float(self.total)
+        return as_number(self.total)
 
 
 class TabulatedClock(AbstractClock):
@@ -62,9 +65,13 @@ class TabulatedClock(AbstractClock):
     rates: Float[Array, " pieces"] | Float[np.ndarray, " pieces"]
     totals: Float[Array, " ends"] | Float[np.ndarray, " ends"]
 
-    def __init__(self, rates: np.ndarray):
-        self.rates = np.asarray(rates, np.float64)
-        self.totals = np.concatenate([[0.0], np.cumsum(self.rates) / self.rates.size])
+    def __init__(self, rates: np.ndarray | Array):
+        if is_traced(rates):
+            self.rates = rates
+            self.totals = jnp.concatenate([jnp.zeros_like(rates[:1]), jnp.cumsum(rates) / rates.size])
+        else:
+            self.rates = np.asarray(rates, np.float64)
+            self.totals = np.concatenate([[0.0], np.cumsum(self.rates) / self.rates.size])
 
     def rate(self, tau: Time) -> Array:
         """The rate of the piece that holds τ."""
@@ -82,6 +89,6 @@ class TabulatedClock(AbstractClock):
 
         return at(end) - at(start)
 
-    def fastest(self) -> float:
+    def fastest(self) -> Hyperparameter:
         """The largest rate of the table."""
-        return float(np.max(np.asarray(self.rates)))
+        return as_number(jnp.max(self.rates) if is_traced(self.rates) else np.max(np.asarray(self.rates)))

@@ -5,13 +5,16 @@ import functools
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from covsde.activations import AbstractActivation, Identity, ShapedReLU, ShapedSmooth
 from covsde.moments.arccos import sin_minus_angle_cos
 from covsde.moments.quadrature import as_correlation
-from covsde.numerics.typing import Entries
+from covsde.numerics.linalg import square_root
+from covsde.numerics.tracing import is_traced
+from covsde.numerics.typing import Entries, Number
 
 
 class AbstractDrift(eqx.Module):
@@ -47,14 +50,20 @@ class AbstractDrift(eqx.Module):
         """The longest clock time over which `covariance_flow` is guaranteed to keep V PSD."""
 
     @abc.abstractmethod
-    def ceiling(self) -> float:
+    def ceiling(self) -> Number:
         """A variance above this has exploded; +∞ where explosion is impossible."""
 
 
 def _correlation(vi: Entries, vj: Entries, vij: Entries) -> tuple[Entries, Entries]:
-    scale = jnp.sqrt(vi) * jnp.sqrt(vj)
+    scale = square_root(vi) * square_root(vj)
     # A zero input has no direction and keeps covariance 0.
     return as_correlation(vij / jnp.where(scale > 0, scale, 1)), scale
+
+
+def _slope_only(where: Array, x: Entries) -> Entries:
+    """0 with the derivative of x: the linear term of a series whose value has rounded to its constant."""
+    x = jnp.where(where, x, 0)
+    return x - jax.lax.stop_gradient(x)
 
 
 class ReLUDrift(AbstractDrift):
@@ -103,7 +112,7 @@ class ReLUDrift(AbstractDrift):
         """4/κ, from the power series of `covariance_flow`."""
         return 4 / float(self.kappa) if float(self.kappa) > 0 else math.inf
 
-    def ceiling(self) -> float:
+    def ceiling(self) -> Number:
         """+∞: the SDE is linear in scale and cannot explode."""
         return math.inf
 
@@ -150,7 +159,7 @@ class SmoothDrift(AbstractDrift):
 
         def moved(q: Entries, a: Entries, b: Entries) -> Entries:
             damping = jnp.exp(-0.75 * strength * (a + b))
-            source = strength * jnp.sqrt(a) * jnp.sqrt(b)
+            source = strength * square_root(a) * square_root(b)
             q = q * damping
             once = q + source * (1 + 2 * q * q)
             twice = once + source * (1 + 2 * once * once)
@@ -158,17 +167,18 @@ class SmoothDrift(AbstractDrift):
 
         unit = jnp.ones_like(rho)
         shrink = jnp.sqrt(moved(unit, area_i, area_i) * moved(unit, area_j, area_j))
-        scale = jnp.sqrt(self.variance_flow(vi, dt)) * jnp.sqrt(self.variance_flow(vj, dt))
+        scale = square_root(self.variance_flow(vi, dt)) * square_root(self.variance_flow(vj, dt))
         return moved(rho, area_i, area_j) / shrink * scale
 
     def _variance_integral(self, v: Entries, dt: Entries) -> Entries:
         # ∫₀^dt v(s) ds = -log(1 - v(1 - e^{-β dt}))/β along the exact flow; the quotients are written to survive β = 0.
         gone = -jnp.expm1(-self.beta * dt)
         flat = jnp.abs(self.beta * dt) < 1e-8
-        ratio = jnp.where(flat, 1, gone / jnp.where(flat, 1, self.beta * dt))
+        ratio = jnp.where(flat, 1 - _slope_only(flat, self.beta * dt) / 2, gone / jnp.where(flat, 1, self.beta * dt))
         x = v * gone
         small = jnp.abs(x) < 1e-8
-        log_ratio = jnp.where(small, 1, -jnp.log1p(-jnp.where(small, 0.5, x)) / jnp.where(small, 1, x))
+        log_ratio = -jnp.log1p(-jnp.where(small, 0.5, x)) / jnp.where(small, 1, x)
+        log_ratio = jnp.where(small, 1 + _slope_only(small, x) / 2, log_ratio)
         return v * dt * ratio * log_ratio
 
     def euler(self, vi: Entries, vj: Entries, vij: Entries, dt: Entries) -> Entries:
@@ -186,8 +196,10 @@ class SmoothDrift(AbstractDrift):
         """+∞: every step of the Schur-product form is PSD."""
         return math.inf
 
-    def ceiling(self) -> float:
+    def ceiling(self) -> Number:
         """10¹⁰ when β > 0 (from there explosion is certain to all digits), else +∞."""
+        if is_traced(self.beta):
+            return jnp.where(self.beta > 0, 1e10, jnp.inf)
         return 1e10 if float(self.beta) > 0 else math.inf
 
 
@@ -239,7 +251,7 @@ class Affine(AbstractDrift):
         """The activation's: the affine flow keeps the cone at any length."""
         return self.inner.longest_step()
 
-    def ceiling(self) -> float:
+    def ceiling(self) -> Number:
         """The activation's."""
         return self.inner.ceiling()
 

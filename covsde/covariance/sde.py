@@ -1,10 +1,9 @@
 """The neural covariance SDE."""
 
-from jaxtyping import Array, Float
-
 from covsde.covariance.clock import AbstractClock, UniformClock
 from covsde.covariance.drifts import AbstractDrift
 from covsde.covariance.limit import AbstractCovarianceLimit
+from covsde.numerics.typing import Number
 
 
 class NeuralCovarianceSDE(AbstractCovarianceLimit):
@@ -20,7 +19,7 @@ class NeuralCovarianceSDE(AbstractCovarianceLimit):
     drift: AbstractDrift
     noise_clock: AbstractClock
     drift_clock: AbstractClock
-    ceiling: Float[Array, ""] | float
+    ceiling: Number
 
     @property
     def deterministic(self) -> bool:
@@ -33,7 +32,7 @@ class NeuralCovarianceSDE(AbstractCovarianceLimit):
         return self.drift.may_explode
 
     @classmethod
-    def uniform(cls, drift: AbstractDrift, T: float) -> "NeuralCovarianceSDE":
+    def uniform(cls, drift: AbstractDrift, T: Number) -> "NeuralCovarianceSDE":
         """Equal widths: both clocks are T τ."""
         clock = UniformClock(T)
         return cls(drift=drift, noise_clock=clock, drift_clock=clock, ceiling=drift.ceiling())

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from covsde.architectures.base import AbstractWithKernels
-from covsde.inputs.arguments import instance_of, is_traced, positive_int
+from covsde.inputs.arguments import instance_of, positive_int
 from covsde.inputs.gram import check_gram
+from covsde.numerics.tracing import is_traced
 from covsde.results.kernels import Kernels
 from covsde.results.status import FailedPathsWarning
 from covsde.run.grid import save_times

@@ -2,10 +2,15 @@
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from covsde.numerics.tracing import is_traced
+from covsde.numerics.typing import Hyperparameter
 
 
 def finite_number(name: str, value: Any) -> float:
@@ -16,6 +21,27 @@ def finite_number(name: str, value: Any) -> float:
     if not _finite(value):
         raise ValueError(f"{name} must be a finite number, got {_short(value)}.")
     return float(value)
+
+
+def hyperparameter(
+    name: str, value: Any, allowed: Callable[[float], bool] = math.isfinite, otherwise: str = "must be a finite number"
+) -> Hyperparameter:
+    """A finite float that is allowed; inside a JAX transformation the traced scalar itself, whose value nobody knows.
+
+    Args:
+        name: the argument.
+        value: what was passed for it.
+        allowed: whether a finite number is in range.
+        otherwise: what the error says after the name of the argument, with "{}" for the value.
+    """
+    if is_traced(value):
+        if value.shape != ():
+            raise ValueError(f"{name} must be a single number, got an array of shape {value.shape}: use jax.vmap.")
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+    number = finite_number(name, value)
+    if not allowed(number):
+        raise ValueError(f"{name} {otherwise.format(value)}")
+    return number
 
 
 def _finite(value: Any) -> bool:
@@ -59,8 +85,3 @@ def resolve_dtype(dtype: Any) -> np.dtype:
     if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be float32 or float64, got {resolved}.")
     return resolved
-
-
-def is_traced(values: Any) -> bool:
-    """Whether values are being traced by a JAX transformation, so that they cannot be checked as numbers."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))

@@ -1,5 +1,8 @@
 """Small linear algebra on batches of covariance matrices that may be singular."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -41,3 +44,17 @@ def semidefinite_cholesky(
         below = (jnp.arange(m) >= j)[None, :]
         columns.append(jnp.where(below, column * scale[:, None], 0))
     return jnp.stack(columns, axis=-1), psd
+
+
+@jax.custom_jvp
+def square_root(v: Float[Array, "..."]) -> Float[Array, "..."]:
+    """√v, whose derivative at 0 is taken as 0: an input that is zero stays zero whatever else changes."""
+    return jnp.sqrt(v)
+
+
+@square_root.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    (v,), (change,) = primals, tangents
+    found = square_root(v)
+    positive = found > 0
+    return found, jnp.where(positive, 0.5 / jnp.where(positive, found, 1), 0) * change

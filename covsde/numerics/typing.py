@@ -1,6 +1,7 @@
 """Types of arrays that many modules share; a name says where the axis of paths is."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from jaxtyping import Array, Float
 
@@ -14,7 +15,13 @@ PathsLast = Float[Array, "m m paths"]
 """The same with the paths last, so that arithmetic on an entry runs along memory."""
 
 Number = Float[Array, ""] | float
-"""A hyperparameter."""
+"""A constant of an equation."""
+
+# A float to type checkers: all that is done with a traced scalar is arithmetic that floats know too.
+if TYPE_CHECKING:
+    Hyperparameter = float
+else:
+    Hyperparameter = Number
 
 Function = Callable[[Array], Array]
 """An elementwise JAX function."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.architectures.base import AbstractWithVelocities, default_step_count
+from covsde.architectures.base import AbstractWithVelocities
 from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.gradients import sample_gradients_weights
@@ -30,11 +30,13 @@ from covsde.descent.householder import train_revealed
 from covsde.descent.passes import solve_pass, sweep
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.inputs.arguments import finite_number, positive_int
+from covsde.inputs.arguments import hyperparameter, positive_int
 from covsde.numerics.keys import generator, typed_key
-from covsde.numerics.typing import Number
+from covsde.numerics.tracing import is_traced
+from covsde.numerics.typing import Hyperparameter, Number
 from covsde.run.memory import LIMIT, TRAINING, fitting
 from covsde.solvers import Strang
+from covsde.solvers.defaults import default_steps
 
 # Pieces of layer time on which a width profile is held constant in the limit.
 _PROFILE_PIECES = 1000
@@ -65,7 +67,7 @@ class MLP(AbstractWithVelocities):
 
     Args:
         activation: ShapedReLU, ShapedSmooth or Identity (limit and networks); LeakyReLU (networks only).
-        depth_to_width: T = depth / width, the clock time of the limit; > 0.
+        depth_to_width: T = depth / width, the clock time of the limit; > 0. It, bias and gain may be traced scalars.
         bias: β_b ≥ 0; every layer has biases of variance β_b/n, which adds β_b to the drift of every entry.
         gain: γ; the normalisation c is multiplied by 1 + γ/n, which adds γV to the drift.
         width_profile: relative widths w of the layers, n_ℓ = w n: a function of layer time in [0, 1], or numbers to
@@ -83,9 +85,9 @@ class MLP(AbstractWithVelocities):
     training_settings: ClassVar[type] = MLPTraining
 
     activation: AbstractActivation
-    depth_to_width: float
-    bias: float = 0.0
-    gain: float = 0.0
+    depth_to_width: Hyperparameter
+    bias: Hyperparameter = 0.0
+    gain: Hyperparameter = 0.0
     width_profile: WidthProfile | None = eqx.field(static=True, default=None)
     shaping_width: str = eqx.field(static=True, default="local")
 
@@ -105,12 +107,11 @@ class MLP(AbstractWithVelocities):
                 "smooth function as ShapedSmooth(fn); one neither piecewise linear nor smooth at 0 has no limit."
             )
         self.activation = activation
-        self.depth_to_width = finite_number("depth_to_width", depth_to_width)
-        if self.depth_to_width <= 0:
-            raise ValueError(f"depth_to_width must be a positive finite number, got {depth_to_width}.")
-        self.bias, self.gain = finite_number("bias", bias), finite_number("gain", gain)
-        if self.bias < 0:
-            raise ValueError(f"bias must be at least 0, got {bias}: it is n times the variance of the biases.")
+        positive = "must be a positive finite number, got {}."
+        self.depth_to_width = hyperparameter("depth_to_width", depth_to_width, lambda T: T > 0, positive)
+        variance = "must be at least 0, got {}: it is n times the variance of the biases."
+        self.bias = hyperparameter("bias", bias, lambda b: b >= 0, variance)
+        self.gain = hyperparameter("gain", gain)
         self.width_profile = _width_profile(width_profile)
         if shaping_width not in ("local", "common"):
             raise ValueError(f"shaping_width must be 'local' or 'common', got {shaping_width!r}.")
@@ -119,7 +120,8 @@ class MLP(AbstractWithVelocities):
     def drift(self) -> AbstractDrift:
         """b per unit of clock time, with bias and gain."""
         inner = drift_of(self.activation)
-        return Affine(inner, self.bias, self.gain) if self.bias or self.gain else inner
+        affine = is_traced((self.bias, self.gain)) or self.bias or self.gain
+        return Affine(inner, self.bias, self.gain) if affine else inner
 
     def limit(self) -> NeuralCovarianceSDE:
         """The neural covariance SDE."""
@@ -152,9 +154,7 @@ class MLP(AbstractWithVelocities):
 
     def default_steps(self, V0: Float[np.ndarray, "m m"]) -> int:
         """10 steps per unit of clock time and per unit of stiffness."""
-        sde = self.limit()
-        stiffness = sde.drift.stiffness(float(np.max(np.diag(V0))))
-        return default_step_count(max(sde.noise_clock.fastest(), sde.drift_clock.fastest() * stiffness))
+        return default_steps(self.limit(), V0)
 
     def depth(self, width: int) -> int:
         """round(T n), at least 1."""

@@ -28,13 +28,15 @@ from covsde.architectures.resnet.training import (
 )
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
-from covsde.inputs.arguments import finite_number, is_traced, positive_int
+from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
 from covsde.numerics.keys import generator, typed_key
+from covsde.numerics.tracing import is_traced
+from covsde.numerics.typing import Hyperparameter
 from covsde.run.memory import LIMIT, TRAINING, fitting
 from covsde.solvers import RungeKutta
+from covsde.solvers.defaults import default_steps
 
-_MOST_STEPS = 100_000
 # Where φ grows faster than linearly, a variance above this explodes within a fraction of a layer.
 _CEILING = 1e12
 
@@ -76,19 +78,15 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
     training_settings: ClassVar[type] = ResNetTraining
 
     activation: Callable[[Array], Array] = eqx.field(static=True)
-    beta: float | Float[Array, ""]
+    beta: Hyperparameter
     block: AbstractBlock
     depth_to_width: None
 
     def __init__(self, activation: Any, beta: Any = 1.0, block: Any = "pre-activation"):
         self.activation = _function(activation)
         moments_of(self.activation)  # refuses what is no elementwise function
-        if isinstance(beta, jax.core.Tracer):
-            self.beta = beta
-        else:
-            self.beta = finite_number("beta", beta)
-            if self.beta < 0:
-                raise ValueError(f"beta must be at least 0, got {beta}: it is the size of a branch.")
+        size = "must be at least 0, got {}: it is the size of a branch."
+        self.beta = hyperparameter("beta", beta, lambda b: b >= 0, size)
         self.block = block_of(block)
         self.depth_to_width = None
 
@@ -113,14 +111,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def default_steps(self, V0: Float[np.ndarray, "m m"]) -> int:
         """40 steps per unit of the largest relative growth rate, at least 20."""
-        with jax.enable_x64(True):
-            growth = np.diag(np.asarray(self.limit().rate(jnp.asarray(V0)))) / np.maximum(np.diag(V0), 1e-30)
-        # Growth from a vanishing variance is fast but short.
-        fastest = float(np.max(np.minimum(growth, 10 * max(1.0, float(self.beta) ** 2))))
-        steps = 10 * math.ceil(max(2.0, 4 * fastest) - 1e-9)
-        if not steps <= _MOST_STEPS:
-            raise ValueError(f"the limit would need about {steps} steps: lower beta, or pass steps yourself.")
-        return steps
+        return default_steps(self.limit(), V0)
 
     def depth(self, width: int) -> int:
         """As deep as wide; the limit is the same at any rate, so pass any other depth."""

@@ -13,15 +13,18 @@ Source: arXiv 2309.16620 and, for s = 0 or L finite, its recursion over layers; 
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PostActivation, PreActivation, TwoMatrix
 from covsde.covariance.limit import AbstractFlow
 from covsde.moments.of_activation import AbstractMoments, second_moment, slope_moment
+from covsde.solvers.defaults import default_steps
 
 
 class BlockKernels(NamedTuple):
@@ -138,3 +141,19 @@ class KernelODE(AbstractFlow):
 
         _, (G, parts) = jax.lax.scan(back, jnp.ones_like(V0), (backward, tangent), reverse=True)
         return jnp.concatenate([H, last[None]]), jnp.concatenate([G, jnp.ones_like(V0)[None]]), jnp.sum(parts, axis=0)
+
+
+_MOST_STEPS = 100_000
+
+
+@default_steps.register
+def _(limit: KernelODE, V0: Float[np.ndarray, "m m"]) -> int:
+    # 40 steps per unit of the largest relative growth rate, at least 20.
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        growth = np.diag(np.asarray(limit.rate(jnp.asarray(V0)))) / np.maximum(np.diag(V0), 1e-30)
+    # Growth from a vanishing variance is fast but short.
+    fastest = float(np.max(np.minimum(growth, 10 * max(1.0, float(limit.beta) ** 2))))
+    steps = 10 * math.ceil(max(2.0, 4 * fastest) - 1e-9)
+    if not steps <= _MOST_STEPS:
+        raise ValueError(f"the limit would need about {steps} steps: lower beta, or pass steps yourself.")
+    return steps

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation, Identity, LeakyReLU, ShapedReLU
-from covsde.architectures.base import AbstractArchitecture, default_step_count
+from covsde.architectures.base import AbstractArchitecture
 from covsde.architectures.transformer.attention import AbstractMask, Attention, attention_strength, mask_of
 from covsde.architectures.transformer.covariance import TransformerSDE, attention_ceiling
 from covsde.architectures.transformer.network.law import sample_grams_law
@@ -18,8 +18,10 @@ from covsde.architectures.transformer.network.weights import Block, TransformerN
 from covsde.architectures.transformer.steps import TransformerStrang
 from covsde.covariance.clock import UniformClock
 from covsde.covariance.drifts import ReLUDrift, drift_of
-from covsde.inputs.arguments import finite_number, positive_int
+from covsde.inputs.arguments import hyperparameter, positive_int
 from covsde.numerics.keys import generator, typed_key
+from covsde.numerics.typing import Hyperparameter
+from covsde.solvers.defaults import default_steps
 
 
 class Transformer(AbstractArchitecture):
@@ -30,7 +32,7 @@ class Transformer(AbstractArchitecture):
     (depth_to_width=0), and only heads=math.inf makes that limit deterministic, an ODE.
 
     Args:
-        gamma: γ ∈ [0, 1], the weight of the residual branches.
+        gamma: γ ∈ [0, 1], the weight of the residual branches. It, tau0 and depth_to_width may be traced scalars.
         tau0: τ₀ > 0, the temperature: attention logits are divided by τ₀√(n n_k). +∞ switches attention off.
         heads: H; they share the width, n/H coordinates each. math.inf in the limit: logits without noise.
         mlp: activation of the MLP in each block, ShapedReLU or Identity (limit and networks) or LeakyReLU (networks
@@ -50,9 +52,9 @@ class Transformer(AbstractArchitecture):
     Source: arXiv 2306.17759.
     """
 
-    depth_to_width: float
-    gamma: float
-    tau0: float = 1.0
+    depth_to_width: Hyperparameter
+    gamma: Hyperparameter
+    tau0: Hyperparameter = 1.0
     heads: float = 1
     mlp: AbstractActivation | None = None
     mask: str | tuple[tuple[bool, ...], ...] | None = eqx.field(static=True, default=None)
@@ -87,12 +89,12 @@ class Transformer(AbstractArchitecture):
         if shaping not in ("width", "depth"):
             raise ValueError(f"shaping must be 'width' or 'depth', got {shaping!r}.")
         self.shaping = shaping
-        self.depth_to_width = finite_number("depth_to_width", depth_to_width)
-        if self.depth_to_width < 0 or (self.depth_to_width == 0 and shaping == "width"):
-            raise ValueError(
-                f"depth_to_width must be positive, got {depth_to_width}; only with shaping='depth' may it be 0, for a "
-                "width that goes to infinity first."
-            )
+        self.depth_to_width = hyperparameter(
+            "depth_to_width",
+            depth_to_width,
+            lambda T: T > 0 or (T == 0 and shaping == "depth"),
+            "must be positive, got {}; only with shaping='depth' may it be 0, for a width that goes to infinity first.",
+        )
         self.output_matrix = bool(output_matrix)
         self.key_size = None if key_size is None else positive_int("key_size", key_size)
         self.attention = Attention() if attention is None else attention
@@ -144,11 +146,7 @@ class Transformer(AbstractArchitecture):
 
     def default_steps(self, V0: Float[np.ndarray, "m m"]) -> int:
         """20 steps per unit of clock time, of the MLP's stiffness and of attention's γ²V²/τ₀² at the largest input."""
-        sde = self.limit()
-        largest = float(np.max(np.diag(V0)))
-        attention = sde.gamma2 * (sde.inverse_tau0 * largest) ** 2
-        drift = sde.drift_clock.fastest() * max(sde.mlp.stiffness(0.0) if self.mlp else 0.0, attention)
-        return 2 * default_step_count(float(max(sde.noise_clock.fastest() * sde.kappa, drift)))
+        return default_steps(self.limit(), V0)
 
     def depth(self, width: int) -> int:
         """round(T n), at least 1."""

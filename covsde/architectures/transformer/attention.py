@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from covsde.inputs.arguments import finite_number
+from covsde.inputs.arguments import hyperparameter
+from covsde.numerics.tracing import is_traced
+from covsde.numerics.typing import Hyperparameter
 
 
 class AbstractMask(eqx.Module):
@@ -116,11 +118,12 @@ class Attention(eqx.Module):
         return A
 
 
-def attention_strength(gamma: Any, tau0: Any) -> tuple[float, float]:
+def attention_strength(gamma: Any, tau0: Any) -> tuple[Hyperparameter, Hyperparameter]:
     """γ ∈ [0, 1] and τ₀ > 0 (possibly +∞), checked."""
-    g = finite_number("gamma", gamma)
-    if not 0 <= g <= 1:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}: the skip connection is scaled by √(1 - gamma²).")
+    within = "must lie in [0, 1], got {}: the skip connection is scaled by √(1 - gamma²)."
+    g = hyperparameter("gamma", gamma, lambda g: 0 <= g <= 1, within)
+    if is_traced(tau0):
+        return g, hyperparameter("tau0", tau0)
     try:
         t = float(tau0)
     except (TypeError, ValueError) as error:

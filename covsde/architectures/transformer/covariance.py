@@ -26,6 +26,7 @@ from covsde.architectures.transformer.attention import AbstractMask, NoMask
 from covsde.covariance.clock import AbstractClock
 from covsde.covariance.drifts import ReLUDrift
 from covsde.covariance.limit import AbstractCovarianceLimit
+from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Number, PathsLast
 
 Scalars = Float[Array, " paths"]
@@ -233,7 +234,9 @@ class TransformerSDE(AbstractCovarianceLimit):
         return self.kappa * linear + self.gamma2**2 * self.inverse_heads * self.inverse_tau0**2 * logits
 
 
-def attention_ceiling(gamma: float, tau0: float, clock: float) -> float:
+def attention_ceiling(gamma: Number, tau0: Number, clock: Number) -> Number:
     """A variance from which the deterministic explosion would take about 10⁻⁷ of the run: 10⁴ τ₀/(γ√t')."""
     strength = gamma / tau0 * clock**0.5
+    if is_traced(strength):
+        return jnp.where(strength > 0, 1e4 / jnp.where(strength > 0, strength, 1), jnp.inf)
     return 1e4 / strength if strength > 0 else float("inf")

@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.architectures.transformer.covariance import TransformerSDE, multiply, transpose
 from covsde.numerics.typing import Number, PathsLast
 from covsde.solvers.cone import AbstractConeSolver
+from covsde.solvers.defaults import default_solver, default_step_count, default_steps
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
 from covsde.solvers.noise import SymmetricTriangular
 from covsde.solvers.terms import Elapsed, refuse_other_equation
@@ -155,3 +157,17 @@ def _runge_kutta(sde: TransformerSDE, X: PathsLast, S: PathsLast, h: Number) -> 
 
     (_, total), _ = jax.lax.scan(stage, (jnp.zeros_like(X), X), (nodes, weights))
     return total
+
+
+@default_solver.register
+def _(limit: TransformerSDE) -> TransformerStrang:
+    return TransformerStrang()
+
+
+@default_steps.register
+def _(limit: TransformerSDE, V0: Float[np.ndarray, "m m"]) -> int:
+    attention = limit.gamma2 * (limit.inverse_tau0 * float(np.max(np.diag(V0)))) ** 2
+    # The weights of an MLP bring κ above 2γ².
+    mlp = limit.mlp.stiffness(0.0) if limit.kappa > 2 * limit.gamma2 else 0.0
+    drift = limit.drift_clock.fastest() * max(mlp, attention)
+    return 2 * default_step_count(float(max(limit.noise_clock.fastest() * limit.kappa, drift)))
