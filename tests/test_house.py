@@ -57,9 +57,9 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     f"a function of more than {FUNCTION} lines": {
         PASSES: (
             "covsde.architectures.resnet.network.training:descend_low_rank",
-            "covsde.descent.hidden_units:march_units",
+            "covsde.descent.hidden_units:train_units",
             "covsde.descent.householder:train_revealed",
-            "covsde.descent.particles:march",
+            "covsde.descent.particles:train_particles",
         ),
         DRIVER: (
             "covsde.drivers.simulate:simulate",

@@ -18,7 +18,7 @@ import covsde as cs
 from covsde.architectures.resnet.blocks import AbstractBlock
 from covsde.architectures.resnet.network.training import descend, descend_low_rank, learning_rates
 from covsde.descent.losses import squared
-from covsde.descent.particles import Rule, matched_normals
+from covsde.descent.particles import UpdateRule, matched_normals
 from covsde.descent.task import Task
 from covsde.inputs.data import Data
 
@@ -85,10 +85,10 @@ def test_infinite_depth_is_reached_at_second_order(rate: float) -> None:
         np.testing.assert_allclose(slope, problems.SLOPE_OF_THE_DEPTH_ERROR, rtol=0.15)
 
 
-def rule(fn: Any = lambda x: x, **changes: float) -> Rule:
-    values = {"scale": 0.5, "push": 0.1, "rate": 0.2, "richness": 1.0}
+def rule(fn: Any = lambda x: x, **changes: float) -> UpdateRule:
+    values = {"scale": 0.5, "feature_rate": 0.1, "rate": 0.2, "richness": 1.0}
     values |= {"train_input": 0.0, "train_output": 0.0, "response": 1.0} | changes
-    return Rule(fn, **{k: jnp.asarray(v) for k, v in values.items()})
+    return UpdateRule(fn, **{k: jnp.asarray(v) for k, v in values.items()})
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -175,7 +175,7 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
     settings = rule(
         jnp.tanh,
         scale=beta * math.sqrt(strength / depth),
-        push=beta**2 * rate * gamma / (2 * depth),
+        feature_rate=beta**2 * rate * gamma / (2 * depth),
         rate=rate * gamma / 2,
         richness=gamma,
         train_input=1.0,

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.descent.householder import put
-from covsde.descent.particles import March, Rule, _inverse
+from covsde.descent.particles import Trained, UpdateRule, _inverse
 from covsde.descent.task import Sizes, Task
 from covsde.numerics.linalg import semidefinite_cholesky
 
@@ -63,11 +63,13 @@ class _State(NamedTuple):
     forces: Array
 
 
-def march_units(rule: Rule, task: Task, sizes: Sizes, normals: Float[Array, "two_d units"], infinite: bool) -> March:
+def train_units(
+    rule: UpdateRule, task: Task, sizes: Sizes, normals: Float[Array, "two_d units"], infinite: bool
+) -> Trained:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
     Args:
-        rule: how; `scale` is β and `push` is η_0 γ_0 β/P.
+        rule: how; `scale` is β and `feature_rate` is η_0 γ_0 β/P.
         task: what is trained, every gradient step recorded.
         sizes: blocks, or steps in layer time, and which of them are kept.
         normals: U(0) and V(0) of the units, P + 1 coordinates each.
@@ -97,20 +99,20 @@ def march_units(rule: Rule, task: Task, sizes: Sizes, normals: Float[Array, "two
         return jax.lax.dynamic_index_in_dim(x, i, keepdims=False)
 
     def p_of(s: _State, i: Array, h: Array) -> Array:
-        return h @ xi_u + rule.push * ((h @ at(s.h, i).T) * s.forces[None, :]) @ at(s.down, i)
+        return h @ xi_u + rule.feature_rate * ((h @ at(s.h, i).T) * s.forces[None, :]) @ at(s.down, i)
 
     def k_of(s: _State, i: Array, g: Array) -> Array:
-        return g @ xi_v + rule.push * ((g @ at(s.g, i + shift).T) * s.forces[None, :]) @ at(s.up, i)
+        return g @ xi_v + rule.feature_rate * ((g @ at(s.g, i + shift).T) * s.forces[None, :]) @ at(s.up, i)
 
     def rate_of_h(s: _State, i: Array, h: Array) -> Array:
         phi = rule.fn(p_of(s, i, h))
         learned = ((phi @ at(s.up, i).T) / units * s.forces[None, :]) @ at(s.g, i + shift)
-        return rule.scale / depth * (phi @ xi_v.T / units + rule.push * learned)
+        return rule.scale / depth * (phi @ xi_v.T / units + rule.feature_rate * learned)
 
     def rate_of_g(s: _State, i: Array, p: Array, g: Array) -> Array:
         down = slope(p) * k_of(s, i, g)
         learned = ((down @ at(s.down, i).T) / units * s.forces[None, :]) @ at(s.h, i)
-        return rule.scale / depth * (down @ xi_u.T / units + rule.push * learned)
+        return rule.scale / depth * (down @ xi_u.T / units + rule.feature_rate * learned)
 
     def drive(rate: Callable[[Array, Array], Array], start: Array) -> Array:
         """All nodes of a solution, the clock counting steps."""
@@ -177,4 +179,4 @@ def march_units(rule: Rule, task: Task, sizes: Sizes, normals: Float[Array, "two
     def products(u: Array, v: Array) -> Array:
         return jnp.einsum("tad,tbd->tab", u, v)
 
-    return March(s.outputs, products(h, h), products(up, up) / units, products(g, g), products(h, g), ntk)
+    return Trained(s.outputs, products(h, h), products(up, up) / units, products(g, g), products(h, g), ntk)

@@ -56,13 +56,13 @@ class Sources(NamedTuple):
     backward: Float[Array, "depth labels particles"]
 
 
-class Rule(eqx.Module):
+class UpdateRule(eqx.Module):
     """How networks are trained.
 
     Attributes:
         fn: φ.
         scale: b, the size of a branch.
-        push: b² times what the weights' learning rate adds: β² η_0 γ_0/(L P) per unit of Δ.
+        feature_rate: b² times what the weights' learning rate adds: β² η_0 γ_0/(L P) per unit of Δ.
         rate: η_0 γ_0/P, the same for the input layer and the readout.
         richness: γ_0.
         train_input: 1 if the input layer learns, otherwise 0.
@@ -72,7 +72,7 @@ class Rule(eqx.Module):
 
     fn: Function = eqx.field(static=True)
     scale: Float[Array, ""]
-    push: Float[Array, ""]
+    feature_rate: Float[Array, ""]
     rate: Float[Array, ""]
     richness: Float[Array, ""]
     train_input: Float[Array, ""]
@@ -80,7 +80,7 @@ class Rule(eqx.Module):
     response: Float[Array, ""]
 
 
-class March(NamedTuple):
+class Trained(NamedTuple):
     """A network through training; kernels at the saved blocks, means over particles.
 
     Attributes:
@@ -214,7 +214,7 @@ class _State(NamedTuple):
     forces: Array
 
 
-def march(rule: Rule, task: Task, sources: Sources, layers: tuple[int, ...], sweep: Pass) -> March:
+def train_particles(rule: UpdateRule, task: Task, sources: Sources, layers: tuple[int, ...], sweep: Pass) -> Trained:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
     Args:
@@ -244,7 +244,7 @@ def march(rule: Rule, task: Task, sources: Sources, layers: tuple[int, ...], swe
         fresh = jax.lax.dynamic_slice_in_dim(z, at, P)
         images = images_of(directions, fresh, q, zeta, rule.response)
         z = put(z, images, at, 0)
-        learned = (rule.push * (c @ on_e.T) * s.forces[None, :]) @ on_q
+        learned = (rule.feature_rate * (c @ on_e.T) * s.forces[None, :]) @ on_q
         h = h + rule.scale * (c @ z) + learned @ q
         return h, (h, c, directions, images)
 
@@ -255,7 +255,7 @@ def march(rule: Rule, task: Task, sources: Sources, layers: tuple[int, ...], swe
         fresh = jax.lax.dynamic_slice_in_dim(zeta, at, P)
         images = images_of(directions, fresh, e, z, rule.response)
         zeta = put(zeta, images, at, 0)
-        learned = (rule.push * (c @ on_q.T) * s.forces[None, :]) @ on_e
+        learned = (rule.feature_rate * (c @ on_q.T) * s.forces[None, :]) @ on_e
         phi, own = (jax.lax.dynamic_slice_in_dim(x, at, P) for x in (on_e, put(on_q, c, at, 0)))
         kernel = (phi @ phi.T) * (own @ own.T)
         g = g + slope(h) * (rule.scale * (c @ zeta) + learned @ e)
@@ -313,4 +313,4 @@ def march(rule: Rule, task: Task, sources: Sources, layers: tuple[int, ...], swe
     s, ntk = jax.lax.scan(step, start, jnp.arange(task.updates + 1))
     pairs = jax.vmap(_mean)
     phi = rule.fn(s.h)
-    return March(s.outputs, pairs(s.h, s.h), pairs(phi, phi), pairs(s.g, s.g), pairs(s.h, s.g), ntk)
+    return Trained(s.outputs, pairs(s.h, s.h), pairs(phi, phi), pairs(s.g, s.g), pairs(s.h, s.g), ntk)

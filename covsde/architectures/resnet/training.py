@@ -12,8 +12,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.architectures.resnet.network.training import train_by_law, train_by_weights
-from covsde.descent.hidden_units import exact_units, march_units, unit_normals
-from covsde.descent.particles import March, Rule, Sources, coarser, exact_sources, march, matched_normals
+from covsde.descent.hidden_units import exact_units, train_units, unit_normals
+from covsde.descent.particles import (
+    Sources,
+    Trained,
+    UpdateRule,
+    coarser,
+    exact_sources,
+    matched_normals,
+    train_particles,
+)
 from covsde.descent.passes import solve_pass, sweep
 from covsde.descent.task import Sizes, Task, checked_switch
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
@@ -59,12 +67,12 @@ def is_linear(fn: Function) -> bool:
     return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
 
 
-def _rule(fn: Function, task: Task, scale: float, push: Array | float, rate: Array | float) -> Rule:
+def _rule(fn: Function, task: Task, scale: float, feature_rate: Array | float, rate: Array | float) -> UpdateRule:
     settings, dtype = task.settings, task.dtype
-    return Rule(
+    return UpdateRule(
         fn=fn,
         scale=jnp.asarray(scale, dtype),
-        push=jnp.asarray(push, dtype),
+        feature_rate=jnp.asarray(feature_rate, dtype),
         rate=jnp.asarray(rate / task.inputs, dtype),
         richness=jnp.asarray(settings.richness, dtype),
         train_input=jnp.asarray(float(settings.train_input), dtype),
@@ -73,14 +81,14 @@ def _rule(fn: Function, task: Task, scale: float, push: Array | float, rate: Arr
     )
 
 
-def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task: Task) -> Rule:
+def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task: Task) -> UpdateRule:
     """The rule for blocks of one matrix and total strength s, at learning rate η_0.
 
     A step of size η_0 γ_0² N/s on the matrices moves h by β² η_0 γ_0/(L P) Σ Δ Φ g per block, whatever s is.
     """
-    push = beta**2 * task.learning_rate * task.settings.richness / (depth * task.inputs)
+    feature_rate = beta**2 * task.learning_rate * task.settings.richness / (depth * task.inputs)
     scale = beta * float(np.sqrt(strength / depth))
-    return _rule(fn, task, scale, push, task.learning_rate * task.settings.richness)
+    return _rule(fn, task, scale, feature_rate, task.learning_rate * task.settings.richness)
 
 
 @eqx.filter_jit
@@ -96,26 +104,26 @@ def _sources(
 
 
 @eqx.filter_jit
-def _march(
-    rule: Rule, task: Task, sources: Sources, square: Float[Array, ""], layers: tuple[int, ...], infinite: bool
+def _train_particles(
+    rule: UpdateRule, task: Task, sources: Sources, square: Float[Array, ""], layers: tuple[int, ...], infinite: bool
 ) -> KernelTrajectory:
     # The blocks of a network are a list; layer time is what Diffrax integrates over.
-    marched = march(rule, task, sources, layers, solve_pass if infinite else sweep)
-    return _trajectory(marched, square, task.inputs)
+    trained = train_particles(rule, task, sources, layers, solve_pass if infinite else sweep)
+    return _trajectory(trained, square, task.inputs)
 
 
 @eqx.filter_jit
-def _march_units(
-    rule: Rule, task: Task, sizes: Sizes, key: PRNGKeyArray, square: Float[Array, ""], sampled: bool
+def _train_units(
+    rule: UpdateRule, task: Task, sizes: Sizes, key: PRNGKeyArray, square: Float[Array, ""], sampled: bool
 ) -> KernelTrajectory:
     coordinates, dtype = task.inputs + 1, task.dtype
     normals = unit_normals(key, coordinates, sizes.draws, dtype) if sampled else exact_units(coordinates, dtype)
-    marched = march_units(rule, task, sizes, normals, task.settings.depth is None)
-    return _trajectory(marched, square, task.inputs)
+    trained = train_units(rule, task, sizes, normals, task.settings.depth is None)
+    return _trajectory(trained, square, task.inputs)
 
 
-def _trajectory(marched: March, square: Float[Array, ""], P: int) -> KernelTrajectory:
-    return KernelTrajectory(marched.outputs.reshape(-1, P), *marched[1:5], square * marched.ntk)
+def _trajectory(trained: Trained, square: Float[Array, ""], P: int) -> KernelTrajectory:
+    return KernelTrajectory(trained.outputs.reshape(-1, P), *trained[1:5], square * trained.ntk)
 
 
 def step_of_infinite_depth(block: AbstractBlock) -> tuple[str, int]:
@@ -149,7 +157,7 @@ def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes,
     found = []
     for k, (rule, sources) in enumerate(zip(rules, noise, strict=True)):
         layers = tuple((k + 1) * layer for layer in sizes.layers)
-        found.append(_march(rule, task, sources, square, layers, infinite))
+        found.append(_train_particles(rule, task, sources, square, layers, infinite))
     return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
 
 
@@ -158,7 +166,7 @@ def _(block: TwoMatrix, fn: Function, beta: float, task: Task, sizes: Sizes, key
     """Width D and hidden width M → ∞; at infinite depth in steps of second order."""
     rate = task.learning_rate * task.settings.richness
     rule = _rule(fn, task, beta, rate * beta / task.inputs, rate)
-    return _march_units(rule, task, sizes, key, jnp.asarray(beta**2, task.dtype), not is_linear(fn))
+    return _train_units(rule, task, sizes, key, jnp.asarray(beta**2, task.dtype), not is_linear(fn))
 
 
 def _no_limit(block: AbstractBlock) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.architectures.resnet.network.weights import ResNetNetwork, _root, branch
 from covsde.descent.householder import put
-from covsde.descent.particles import Rule, independent_normals, march
+from covsde.descent.particles import UpdateRule, independent_normals, train_particles
 from covsde.descent.passes import sweep
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
@@ -24,13 +24,13 @@ from covsde.run.memory import LIMIT, TRAINING, fitting
 
 
 @eqx.filter_jit
-def train_by_law(rule: Rule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
+def train_by_law(rule: UpdateRule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
     """Pre-activation networks whose weights are revealed only where training meets them; exact in law."""
     P, pairs, width, depth = task.inputs, task.pairs, sizes.width, sizes.depth
 
     def one(k: PRNGKeyArray) -> tuple[Array, ...]:
         sources = independent_normals(k, P, pairs, depth, width, task.dtype)
-        m = march(rule, task, sources, sizes.layers, sweep)
+        m = train_particles(rule, task, sources, sizes.layers, sweep)
         return m.outputs, m.Phi, m.G, m.A, beta**2 * m.ntk
 
     batch = fitting(6 * depth * pairs * width * task.dtype.itemsize, LIMIT, least=1, most=sizes.draws)
@@ -44,7 +44,7 @@ def _stacked(columns: tuple[Array, ...]) -> Trajectory:
 
 @eqx.filter_jit
 def train_by_weights(
-    block: AbstractBlock, rule: Rule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray
+    block: AbstractBlock, rule: UpdateRule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray
 ) -> Trajectory:
     """Independent networks with real weights, really trained; about 256 MiB of weights in memory at a time."""
     P, width, depth, V0 = task.inputs, sizes.width, sizes.depth, task.V0
@@ -80,7 +80,7 @@ def _products(u: Array, v: Array) -> Array:
 
 def descend_low_rank(
     network: ResNetNetwork,
-    rule: Rule,
+    rule: UpdateRule,
     beta: float,
     x: Float[Array, "P d"],
     task: Task,
@@ -118,12 +118,12 @@ def descend_low_rank(
         def forward(h: Array, layer: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
             W, old_phi, old_g = layer
             phi = rule.fn(h)
-            learned = (rule.push * (phi @ old_phi.T / width) * forces[None, :]) @ old_g
+            learned = (rule.feature_rate * (phi @ old_phi.T / width) * forces[None, :]) @ old_g
             return h + rule.scale * phi @ W.T / width**0.5 + learned, (h, phi)
 
         def backward(g: Array, layer: tuple[Array, ...]) -> tuple[Array, Array]:
             W, old_phi, old_g, h = layer
-            learned = (rule.push * (g @ old_g.T / width) * forces[None, :]) @ old_phi
+            learned = (rule.feature_rate * (g @ old_g.T / width) * forces[None, :]) @ old_phi
             return g + slope(h) * (rule.scale * g @ W / width**0.5 + learned), g
 
         start = h0 + rule.train_input * rule.rate * (inputs_gram * forces[None, :]) @ bottom
@@ -161,7 +161,7 @@ def descend_low_rank(
     return f.reshape(-1), _products(phi, phi), _products(g, g), _products(h, g), ntk
 
 
-def learning_rates(network: ResNetNetwork, rule: Rule, task: Task) -> tuple[Array | float, Array | float]:
+def learning_rates(network: ResNetNetwork, rule: UpdateRule, task: Task) -> tuple[Array | float, Array | float]:
     """The rates of the hidden matrices, and of input layer and readout, for the sum over the data of a loss."""
     depth, width = network.hidden_weights[0].shape[0], network.output_weights.shape[1]
     ends = task.learning_rate * rule.richness**2 * width / task.inputs
@@ -172,7 +172,7 @@ def learning_rates(network: ResNetNetwork, rule: Rule, task: Task) -> tuple[Arra
 
 
 def descend(
-    network: ResNetNetwork, rule: Rule, x: Float[Array, "P d"], task: Task, layers: tuple[int, ...]
+    network: ResNetNetwork, rule: UpdateRule, x: Float[Array, "P d"], task: Task, layers: tuple[int, ...]
 ) -> tuple[Array, ...]:
     """Any block: gradients of the matrices by automatic differentiation; returns what `descend_low_rank` does."""
     P, width = x.shape[0], network.output_weights.shape[1]
