@@ -203,7 +203,7 @@ def _refused(a: AbstractArchitecture, limit: Callable[..., Any], networks: Calla
     for V0 in ([[1.0, 2.0], [2.0, 1.0]], [[1.0, np.nan], [np.nan, 1.0]], [[1.0, 0.0]]):
         with _refusal("V0"):
             simulate.plan(a, V0)
-    for name, value in (("paths", 0), ("chunk", 0), ("dtype", "float16"), ("save_at", [2.0]), ("key", "seed")):
+    for name, value in (("paths", 0), ("chunk", 0), ("dtype", "float16"), ("save_at", [2.0]), ("key", True)):
         with _refusal(name):
             limit(**{name: value})
     for name, value in (("width", 0), ("draws", 0), ("depth", 0)):

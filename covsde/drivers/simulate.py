@@ -91,7 +91,7 @@ def simulate(
     if chunk is None:
         # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
         chunk = aligned_chunk(paths, fitting(kind.itemsize * entries * tau.size, LIMIT, least=64, most=8192))
-    chunk = 1 if sde.deterministic else positive_int("chunk", chunk)
+    chunk = min(positive_int("chunk", chunk), 1 if sde.deterministic else 2**31)
     settings = run_metadata(
         "limit",
         architecture,
