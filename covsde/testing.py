@@ -126,8 +126,9 @@ def _statements(a: AbstractArchitecture, s: Sample) -> Iterator[tuple[str, Calla
             shape = {"width": s.widths[0], "draws": s.few, "chunk": 5, "key": 1}
             return sample_network_gradients.plan(a, s.V0, **shape | more)
 
-        yield "gradients are reproducible and resumable", lambda: _reproducible(gradients)
-        yield "gradients of networks are reproducible and resumable", lambda: _reproducible(network_gradients)
+        if _possible(gradients):
+            yield "gradients are reproducible and resumable", lambda: _reproducible(gradients)
+            yield "gradients of networks are reproducible and resumable", lambda: _reproducible(network_gradients)
     if isinstance(a, AbstractTrainable):
         task: dict[str, Any] = {
             "targets": np.resize([1.0, -1.0], len(s.V0)),
@@ -145,7 +146,8 @@ def _statements(a: AbstractArchitecture, s: Sample) -> Iterator[tuple[str, Calla
 
         if _possible(training):
             yield "training of the limit is reproducible and resumable", lambda: _reproducible(training)
-        yield "training of networks is reproducible and resumable", lambda: _reproducible(trained_networks)
+        if _possible(trained_networks):
+            yield "training of networks is reproducible and resumable", lambda: _reproducible(trained_networks)
 
 
 def _possible(plan: Callable[..., Any]) -> bool:
@@ -215,7 +217,7 @@ def _refused(a: AbstractArchitecture, limit: Callable[..., Any], networks: Calla
 
 def _marked(a: AbstractArchitecture, s: Sample) -> None:
     try:
-        result = simulate(a, 1e12 * s.V0, paths=s.few, steps=20)
+        result = simulate(a, 1e12 * s.V0, paths=s.few, chunk=5, steps=simulate.plan(a, s.V0).metadata["steps"])
     except ValueError:
         return  # refused
     fine = result.status == PathStatus.FINE

@@ -10,13 +10,11 @@ from covsde.testing import Check, Sample, check_architecture, checks
 
 ARCHITECTURES = {
     "mlp relu": cs.MLP(cs.ShapedReLU(0.3, -0.7), 0.5),
-    "mlp tanh": cs.MLP(cs.ShapedSmooth("tanh"), 0.5),
     "mlp gelu": cs.MLP(cs.ShapedSmooth("gelu", a=2.0), 0.25),
     "mlp linear, bias, gain, profile": cs.MLP(cs.Identity(), 0.5, bias=0.2, gain=0.3, width_profile=(2 / 3, 2)),
     "resnet relu": cs.ResNet(jax.nn.relu, 0.8),
     "resnet tanh, post-activation": cs.ResNet(jnp.tanh, 0.8, "post-activation"),
     "resnet tanh, two matrices": cs.ResNet(jnp.tanh, 0.8, "two-matrix"),
-    "transformer": cs.Transformer(gamma=0.5, depth_to_width=0.25),
     "transformer, causal, mlp": cs.Transformer(
         gamma=0.5, heads=2, mlp=cs.ShapedReLU(0.0, -1.0), mask="causal", depth_to_width=0.25
     ),

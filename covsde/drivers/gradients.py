@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +18,7 @@ from covsde.numerics.keys import typed_key
 from covsde.results.gradients import Gradients
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import Chunks
+from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import run_metadata
@@ -165,10 +164,10 @@ def sample_network_gradients(
     settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):
         initial = jnp.asarray(V0, kind)
-    sampler = eqx.filter_jit(architecture.sample_gradients)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-        return sampler(initial, chunk_key, width=width, depth=depth, draws=size, layers=layers)
+        shape = {"width": width, "depth": depth, "draws": size, "layers": layers}
+        return compiled(architecture.sample_gradients, initial, chunk_key, **shape)
 
     def finish(sampled: Any) -> Arrays:
         return _chunk(sampled, np.full(chunk, PathStatus.FINE))

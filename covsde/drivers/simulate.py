@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import diffrax
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -17,7 +16,7 @@ from covsde.numerics.keys import typed_key
 from covsde.results.ensemble import Ensemble
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import Chunks
+from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, aligned_chunk, fitting
 from covsde.run.metadata import identity, run_metadata
@@ -195,10 +194,10 @@ def sample_networks(
     )
     with precision(kind):
         initial = jnp.asarray(V0, kind)
-    sampler = eqx.filter_jit(architecture.sample_grams)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
-        return sampler(initial, chunk_key, method=method, width=width, depth=depth, draws=size, save=layers)
+        shape = {"method": method, "width": width, "depth": depth, "draws": size, "save": layers}
+        return compiled(architecture.sample_grams, initial, chunk_key, **shape)
 
     chunks = Chunks(dispatch, _network_chunk(tau, m), PATH_AXES, typed, draws, chunk, f"width {width}")
     return Plan(chunks, settings, kind, _ensemble(tau, m), tau.size * m * m * kind.itemsize, progress, checkpoint)

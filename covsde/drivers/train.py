@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +23,7 @@ from covsde.numerics.keys import typed_key
 from covsde.results.status import FailedPathsWarning, PathStatus
 from covsde.results.training import TrainedKernels, Training
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import Chunks
+from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers
 from covsde.run.memory import even_chunk
 from covsde.run.metadata import identity, run_metadata
@@ -255,10 +254,9 @@ def train_networks(
     settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):
         arrays = task.arrays(kind)
-    sampler = eqx.filter_jit(architecture.train_networks)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory:
-        return sampler(arrays, sizes._replace(draws=size), chunk_key)
+        return compiled(architecture.train_networks, arrays, sizes._replace(draws=size), chunk_key)
 
     finish = partial(_finish, task)
     chunks = Chunks(dispatch, finish, Training.path_axis, typed_key(key), draws, chunk, f"width {width}")

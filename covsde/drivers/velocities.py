@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +19,7 @@ from covsde.numerics.keys import typed_key
 from covsde.results.status import PathStatus
 from covsde.results.velocities import Velocities
 from covsde.run.checkpoint import Arrays
-from covsde.run.chunks import Chunks
+from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import identity, run_metadata
@@ -188,10 +187,9 @@ def sample_network_velocities(
     settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):
         arrays = task.arrays(kind)
-    sampler = eqx.filter_jit(architecture.sample_velocities)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> tuple[Array, ...]:
-        return sampler(arrays, Sizes(depth, layers, size, width), chunk_key)
+        return compiled(architecture.sample_velocities, arrays, Sizes(depth, layers, size, width), chunk_key)
 
     def finish(sampled: Any) -> Arrays:
         return _chunk(np.full(chunk, PathStatus.FINE), *sampled)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -121,3 +122,9 @@ def side_by_side() -> int:
         return 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(_MOST_CHUNKS, cores)
+
+
+@eqx.filter_jit
+def compiled(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of an architecture as one compiled program, which later calls of the same sizes use again."""
+    return call(*args, **kwargs)
