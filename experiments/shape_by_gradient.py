@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
         figure,
         arrays,
         caption=f"Two inputs, ρ₀ = {RHO0}, T = {T:g}; {ITERATIONS} steps of gradient descent on c± at rate {RATE:g}, "
-        f"on {run.paths} paths. {run.draws} networks of each width, as deep as wide; none of the samples was used in the descent.",
+        f"on {run.paths} paths. {run.draws} networks of each width, as deep as wide; the descent saw none "
+        "of these samples.",
         columns=("when", "law", "mean ρ at τ = 1"),
         rows=rows,
         parameters={

@@ -12,6 +12,8 @@ from scipy.special import polygamma
 
 import covsde as cs
 from covsde.numerics.keys import typed_key
+from covsde.solvers import cone
+from covsde.solvers.layout import DenseLayout
 
 KEY = jax.random.key(3)
 V2 = np.array([[1.0, 0.3], [0.3, 1.4]])
@@ -121,11 +123,12 @@ def test_repeated_and_zero_inputs_have_derivatives_that_keep_them_so(case: str) 
     assert float(by_scale) == pytest.approx(float(difference), rel=1e-6)
 
 
-def test_beyond_eight_inputs_derivatives_are_differences_too() -> None:
-    V0 = cs.gram(np.random.default_rng(0).normal(size=(9, 12)))
+def test_in_the_layout_of_many_inputs_derivatives_are_differences_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cone, "layout_for", DenseLayout)
 
     def f(c: Any) -> Any:
-        return statistic(cs.solve(relu(0.0, c, 0.5).limit(), V0, KEY, paths=8, steps=2))
+        # A number of paths of its own: a program compiled for the other layout must not be found again.
+        return statistic(cs.solve(relu(0.0, c, 0.5).limit(), V2, KEY, paths=23, steps=2))
 
     plain, h = jax.jit(f), 1e-5
     difference = (plain(-1 + h) - plain(-1 - h)) / (2 * h)
