@@ -180,11 +180,15 @@ def _reproducible(plan: Callable[..., Any]) -> None:
         assert len(parts) == plan().chunks.count, "not every chunk was kept"
         for part in parts[::2]:
             part.unlink()
+        before = {part: part.stat().st_mtime_ns for part in parts[1::2]}
         _equal(plan().run(checkpoint=place), whole, "a resumed run differs")
+        assert all(part.stat().st_mtime_ns == at for part, at in before.items()), "finished chunks were computed again"
         with _refusal("other settings"):
             plan(key=2).run(checkpoint=place)
         whole.save(Path(folder) / "result.npz")
-        _equal(type(whole).load(Path(folder) / "result.npz"), whole, "a result that was saved and loaded differs")
+        loaded = type(whole).load(Path(folder) / "result.npz")
+        _equal(loaded, whole, "a result that was saved and loaded differs")
+        assert loaded.metadata == whole.metadata, "the metadata of a result that was saved and loaded differs"
 
 
 @contextmanager

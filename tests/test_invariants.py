@@ -168,29 +168,6 @@ def test_float32_and_float64_paths_share_their_law() -> None:
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["limit", "networks"])
-def test_an_interrupted_run_resumes_to_the_same_bits(what: str, tmp_path: Path) -> None:
-    V0, total = np.eye(M) + 0.5, 3 * PATHS + 5
-
-    def run(checkpoint: Path | None) -> Ensemble:
-        if what == "limit":
-            return short(RELU, V0, paths=total, key=10, checkpoint=checkpoint)
-        return networks(RELU, V0, draws=total, key=10, checkpoint=checkpoint)
-
-    whole = run(None)
-    np.testing.assert_array_equal(run(tmp_path).V, whole.V)
-    chunks = sorted(tmp_path.glob("chunk-*.npz"))
-    assert len(chunks) == 4
-    untouched = chunks[0].stat().st_mtime_ns
-    for lost in chunks[1:3]:
-        lost.unlink()
-    resumed = run(tmp_path)
-    np.testing.assert_array_equal(resumed.V, whole.V)
-    np.testing.assert_array_equal(resumed.status, whole.status)
-    assert sorted(tmp_path.glob("chunk-*.npz")) == chunks
-    assert chunks[0].stat().st_mtime_ns == untouched  # finished work is not done again
-
-
 @pytest.mark.parametrize("change", [{"key": 1}, {"steps": 5}, {"paths": 2 * PATHS}, {"dtype": np.float32}], ids=str)
 def test_a_checkpoint_of_other_settings_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     V0 = np.eye(M) + 0.5

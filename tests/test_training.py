@@ -1,7 +1,6 @@
 """Training in the proportional limit and in finite networks: exact identities, exact laws, and the approach."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -378,26 +377,6 @@ def test_many_substeps_are_gradient_flow() -> None:
     K = T * runs[1].ntk[0, :, 0, 0]
     np.testing.assert_allclose(np.median((1 - fine[1]) / (1 - fine[0]) / np.exp(-0.5 * K)), 1, atol=0.05)
     assert np.mean(np.abs(coarse[1] - fine[1])) > 0.01
-
-
-def test_a_result_reads_back_as_it_was_saved(tanh: cs.Training, tmp_path: Path) -> None:
-    tanh.save(tmp_path / "run.npz")
-    back = cs.Training.load(tmp_path / "run.npz")
-    assert back.metadata == tanh.metadata
-    assert repr(back) == repr(tanh)
-    for name in (*cs.Training.path_axis, "tau", "targets"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(tanh, name))
-    with pytest.raises(ValueError, match="is not a Gradients result"):
-        cs.Gradients.load(tmp_path / "run.npz")
-
-
-def test_an_interrupted_training_resumes(tanh: cs.Training, tmp_path: Path) -> None:
-    limit(TANH, paths=1024, checkpoint=tmp_path)
-    (tmp_path / "chunk-000001.npz").unlink()
-    again = limit(TANH, paths=1024, checkpoint=tmp_path)
-    np.testing.assert_array_equal(again.outputs, tanh.outputs[:, :1024])
-    with pytest.raises(ValueError, match="belongs to a run with other settings"):
-        limit(TANH, paths=1024, learning_rate=0.5, checkpoint=tmp_path)
 
 
 def test_extrapolation_in_the_step_is_for_runs_that_differ_in_their_steps(tanh: cs.Training) -> None:
