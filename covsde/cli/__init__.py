@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
 
@@ -12,9 +14,34 @@ import covsde
 from covsde.cli import compare, train
 from covsde.cli.catalogue import EXPERIMENTS
 from covsde.cli.inputs import Refusal
+from covsde.inputs.text import NUMBER
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"\s*[+-]?\d+\s*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}, give digits alone")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    if not NUMBER.fullmatch(text.strip()):
+        raise argparse.ArgumentTypeError(f"invalid float value: {text!r}, give a number such as 0.5 or 1e-3")
+    return float(text)
+
+
+def _path(text: str) -> Path:
+    if "\0" in text or not text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no file; give a path that is not empty, without NUL bytes")
+    return Path(text)
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **more: Any):
+        super().__init__(*args, **more)
+        # What options say is int, float or Path is read by these: Python takes 1_000 and ١ for numbers too.
+        for kind, read in ((int, _integer), (float, _real), (Path, _path)):
+            self.register("type", kind, read)
+
     def error(self, message: str) -> NoReturn:
         raise Refusal(f"{message} (see {self.prog} --help).")
 
@@ -59,6 +86,16 @@ def _run(args: argparse.Namespace) -> int:
     return _doctor()
 
 
+def _as_options(sentence: str, args: argparse.Namespace | None) -> str:
+    """A sentence of the library in the words of the command: what it says of width=2 is said of --widths 2."""
+
+    def spelt(match: re.Match[str]) -> str:
+        name = "widths" if match["name"] == "width" else match["name"]
+        return f"--{name.replace('_', '-')} {match['value']}" if hasattr(args, name) else match[0]
+
+    return re.sub(r"(?<![\w(])(?P<name>[a-z]\w*)=(?P<value>[^\s,;:()]+)", spelt, sentence)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -75,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise Refusal("name a command: compare, train, list or doctor (see covsde --help).")  # noqa: TRY301
         return _run(args)
     except (Refusal, ValueError, ImportError, OSError) as error:
-        print(f"covsde: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"covsde: error: {_as_options(' '.join(str(error).split()), args)}", file=sys.stderr)
         return 2
     except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from covsde.inputs.gram import check_gram, gram
-from covsde.inputs.matrices import UnreadableFile, read_matrix, read_vector
+from covsde.inputs.matrices import ARRAYS, Table, read_table, read_vector
+from covsde.inputs.text import UnreadableFile
 
 MOST_INPUTS = 8  # taken from a larger file unless --rows says which: the figure and table are made for a few
+
+
+_FILES = ".npy, .npz of one array, or .csv, .tsv, .txt with an optional header line (also .gz)"
 
 
 class Refusal(Exception):
@@ -28,18 +32,22 @@ class Inputs:
         rows: their rows in the file.
         total: inputs in the file.
         notes: lines that say where they come from.
+        targets: of the chosen inputs, if they are a column of the same file.
     """
 
     V0: Float[np.ndarray, "m m"]
     rows: list[int]
     total: int
     notes: list[str]
+    targets: Float[np.ndarray, " m"] | None = None
 
 
 def add_inputs(add: Callable[..., Any]) -> None:
     """The options that choose inputs."""
-    add("--inputs", type=Path, metavar="FILE", help="inputs, one per row: .npy, or .csv with an optional header line")
-    add("--gram", type=Path, metavar="FILE", help="instead of --inputs: their Gram matrix, .npy or .csv")
+    add("--inputs", type=Path, metavar="FILE", help=f"inputs, one per row: {_FILES}")
+    add("--gram", type=Path, metavar="FILE", help="instead of --inputs: their Gram matrix, in such a file")
+    add("--columns", nargs="+", metavar="C", help="which columns are inputs, by name or counted from 0 (default: all)")
+    add("--target-column", metavar="C", help="a column of --inputs with targets, which is no input")
     add("--rows", type=int, nargs="+", metavar="I", help="which inputs to use, counted from 0")
     add(
         "--normalise",
@@ -55,7 +63,8 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         raise Refusal("give either --inputs FILE or --gram FILE.")
     path: Path = args.inputs or args.gram
     try:
-        matrix = read_matrix(path)
+        table = read_table(path)
+        matrix, targets, taken = _columns(args, table)
     except UnreadableFile as error:
         raise Refusal(str(error)) from error
     if args.gram and matrix.shape[0] != matrix.shape[1]:
@@ -67,7 +76,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
             V0 = gram(matrix) if args.inputs else check_gram(matrix)
     except ValueError as error:
         raise Refusal(f"{path}: {error}") from error
-    total, notes = len(V0), []
+    total, notes = len(V0), taken
     rows = list(range(total)) if args.rows is None else args.rows
     if args.rows is None and total > MOST_INPUTS:
         rows = rows[:MOST_INPUTS]
@@ -97,18 +106,42 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         scale = np.sqrt(variances)
         correlations = (V0 / np.outer(scale, scale))[np.triu_indices(len(rows), 1)]
         spread += f", correlations {correlations.min():.3g} to {correlations.max():.3g}"
-    return Inputs(V0, rows, total, [f"inputs: {path}: {what}{chosen}; {spread}", *notes])
+    y = None if targets is None else targets[rows]
+    return Inputs(V0, rows, total, [f"inputs: {path}: {what}{chosen}; {spread}", *notes], y)
 
 
-def read_targets(path: Path, inputs: Inputs) -> Float[np.ndarray, " m"]:
-    """The targets of the chosen inputs, from a file with one number per input of the file of inputs."""
+def _columns(args: argparse.Namespace, table: Table) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """The inputs of a table, the targets if they are one of its columns, and what was taken as what."""
+    for option in ("columns", "target_column"):
+        if getattr(args, option) is not None and args.gram:
+            raise Refusal(f"--{option.replace('_', '-')} is for the columns of --inputs; drop it, or use --inputs.")
+    target = None if args.target_column is None else table.find("--target-column", args.target_column)
+    columns = None if args.columns is None else [table.find("--columns", which) for which in args.columns]
+    if columns is not None and len(set(columns)) < len(columns):
+        raise Refusal("--columns must not repeat a column; leave out the copies.")
+    if columns is not None and target in columns:
+        raise Refusal(f"--columns must not hold the --target-column {args.target_column}; leave it out of one of them.")
+    said = [f"{table.path}: {'; '.join(table.notes)}"] if table.notes else []
+    matrix = table.matrix(columns, without=target)
+    if target is None:
+        return matrix, None, said
+    said.append(f"targets: {table.path}: column {args.target_column}, which is no input")
+    return matrix, table.matrix([target])[:, 0], said
+
+
+def read_targets(path: Path, inputs: Inputs) -> tuple[Float[np.ndarray, " m"], list[str]]:
+    """The targets of the chosen inputs, from a file with one number per input of the file of inputs, and notes."""
     try:
-        y = read_vector(path)
+        y, taken = read_vector(path)
     except UnreadableFile as error:
         raise Refusal(str(error)) from error
+    notes = list(taken)
+    if y.size == inputs.total + 1 and y[0] == 0 and path.suffix.lower() not in ARRAYS and not notes:
+        y = y[1:]
+        notes.append("its first line, 0, is taken as a header, because there is one number more than inputs")
     if y.size != inputs.total:
         raise Refusal(
             f"--targets: {path} holds {y.size} numbers for {inputs.total} inputs; give one number per input, also "
             "for those that --rows leaves out."
         )
-    return y[inputs.rows]
+    return y[inputs.rows], [f"targets: {path}: {'; '.join(notes)}"] if notes else []

@@ -156,7 +156,12 @@ def _directory(path: Path) -> Iterator[None]:
                 probe.write_bytes(b"covsde")
             (path / "probe.tmp").unlink()
         except OSError as error:
-            reason = "not a directory" if path.exists() and not path.is_dir() else error.strerror or "not writable"
+            # os.path, because pathlib raises for a name that is too long.
+            reason = (
+                "not a directory"
+                if os.path.exists(path) and not os.path.isdir(path)
+                else error.strerror or "not writable"
+            )
             raise Refusal(f"--out: {path} cannot be written to ({reason}); choose another directory.") from error
         yield
     except BaseException:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from covsde.cli.architectures import add_architecture, make_architecture, trainable, training_settings
-from covsde.cli.inputs import Refusal, add_inputs, read_inputs, read_targets
+from covsde.cli.inputs import Inputs, Refusal, add_inputs, read_inputs, read_targets
 from covsde.cli.session import Part, Size, add_run, check_run, depth_note, hold_against_networks
 from covsde.descent.losses import NAMED
 from covsde.drivers.train import train, train_networks
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The options."""
     option = parser.add_argument
     add_inputs(option)
-    option("--targets", type=Path, metavar="FILE", help="one number per input, .npy or .csv")
+    option("--targets", type=Path, metavar="FILE", help="one number per input, in a file such as those of --inputs")
     add_architecture(option, trainable(), training=True)
     option("--updates", type=int, default=3, help="steps of gradient descent on all inputs (default: 3)")
     option("--substeps", type=int, default=1, help="gradient steps per update, towards gradient flow (default: 1)")
@@ -35,12 +35,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_run(option, full=_FULL, quick=_QUICK, out="covsde-train")
 
 
-def _task(args: argparse.Namespace, inputs: Any) -> dict[str, Any]:
-    if args.targets is None:
-        raise Refusal("give --targets FILE, with one number per input.")
-    y = read_targets(args.targets, inputs)
+def _targets(args: argparse.Namespace, inputs: Inputs) -> tuple[Any, list[str], str]:
+    """Targets, what was taken as what, and where they come from."""
+    if (args.targets is None) == (inputs.targets is None):
+        raise Refusal(
+            "give --targets FILE, with one number per input, or --target-column C, a column of --inputs; not both."
+        )
+    if inputs.targets is not None:
+        return inputs.targets, [], f"column {args.target_column} of {args.inputs}"
+    return *read_targets(args.targets, inputs), str(args.targets)
+
+
+def _task(args: argparse.Namespace, y: Any, source: str) -> dict[str, Any]:
     if args.loss == "logistic" and not set(y) <= {-1.0, 1.0}:
-        raise Refusal(f"--loss logistic needs targets +1 or -1, and {args.targets} holds others; use --loss squared.")
+        raise Refusal(f"--loss logistic needs targets +1 or -1, and {source} holds others; use --loss squared.")
     return {
         "targets": y,
         "updates": positive_int("--updates", args.updates),
@@ -54,7 +62,8 @@ def _task(args: argparse.Namespace, inputs: Any) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     """Refuse all that can be refused, then compute and write."""
     inputs, families = read_inputs(args), trainable()
-    task = _task(args, inputs)
+    y, taken, source = _targets(args, inputs)
+    task = _task(args, y, source)
     check_run(args, _FULL, _QUICK)
     architecture, settings = make_architecture(args, families, training=True), training_settings(args, families)
     limit_depth = settings.pop("limit_depth", None)
@@ -68,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         **task,
         **settings,
     )
-    networks, notes = [], list(inputs.notes)
+    networks, notes = [], [*inputs.notes, *taken]
     for width in args.widths:
         depth = architecture.depth(width) if args.depth is None else positive_int("--depth", args.depth)
         sample = train_networks.plan(
