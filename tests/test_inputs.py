@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 
 from covsde import gram
+from covsde.inputs.data import check_targets
 from covsde.inputs.gram import check_gram
 
 SETUP = """
@@ -122,6 +126,67 @@ def test_gram():
     V0 = gram(x)
     np.testing.assert_allclose(V0, [[a @ b / 7 for b in x] for a in x], rtol=1e-12)
     assert gram(np.ones((2, 4), np.uint8)).dtype == np.float64
+
+
+class Frame:
+    """A data frame with missing values allowed, as NumPy and covsde see one."""
+
+    def __init__(self, values):
+        self.values = np.array(values, object)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def to_numpy(self, dtype=None, na_value=None):
+        return np.array([[na_value if v is None else v for v in row] for row in self.values], dtype)
+
+
+class Tensor:
+    """A tensor on another device, as NumPy sees one."""
+
+    def detach(self):
+        return self
+
+    cpu = detach
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+X = [[1.0, 2.0], [0.5, -1.0]]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [jnp.asarray(X, jnp.bfloat16), np.ma.masked_array(X), Frame(X), np.asarray(X, np.longdouble)],
+    ids=["bfloat16", "masked", "frame", "longdouble"],
+)
+def test_arrays_of_other_libraries_are_inputs(x):
+    np.testing.assert_array_equal(gram(x), gram(X))
+    np.testing.assert_array_equal(check_targets(jnp.asarray([1.0, -1.0], jnp.bfloat16), 2), [1.0, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (scipy.sparse.csr_array(X), "x is a sparse matrix: pass x.toarray()."),
+        (np.ma.masked_array(X, [[False, True], [False, False]]), "x has masked entries"),
+        (Tensor(), "pass x.detach().cpu().float().numpy()."),
+        (Frame([[1.0, None], [2.0, 3.0]]), "x contains NaN or infinite values"),
+        (Frame([[1.0, "a"], [2.0, 3.0]]), "if all are numbers, pass x.astype(float)"),
+        (np.zeros((3, 28, 28), np.uint8), "got shape (3, 28, 28): pass x.reshape(len(x), -1)."),
+        (np.zeros(3), "got shape (3,): pass x[None, :] for one input"),
+    ],
+    ids=["sparse", "masked", "tensor", "missing", "text", "images", "vector"],
+)
+def test_what_would_be_lost_is_refused_with_the_call_that_converts(x, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        gram(x)
+
+
+def test_targets_with_masked_entries_are_refused():
+    with pytest.raises(ValueError, match="targets has masked entries"):
+        check_targets(np.ma.masked_array([1.0, -1.0], [True, False]), 2)
 
 
 def test_check_gram_accepts_singular_and_rounded():

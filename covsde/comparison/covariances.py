@@ -18,7 +18,7 @@ Statistic = MatrixStatistic | tuple[str, MatrixStatistic]
 """A function of V, whose mean is compared, or a pair ("mean" | "variance" | "median", function)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(CurveComparison):
     """Result of `compare` for ensembles, at the last layer time: `print` shows the table, `plot` draws it.
 

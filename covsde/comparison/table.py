@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from covsde.comparison.figure import plot_comparison
 from covsde.comparison.laws import Distance
-from covsde.comparison.text import failure_text, size_text
+from covsde.comparison.text import failure_text, html_table, paragraph, size_text
 from covsde.results.quantity import LAYER_TIME, Quantity, name_of
+
+_LEFT_OUT = "Values not in a distance are counted as reference + network."
+_Cells = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header and rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,9 +40,9 @@ class Row:
     at: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CurveComparison:
-    """Result of `compare`: `print` shows the table, `plot` draws it.
+    """Result of `compare`: `print` and the end of a notebook's cell show the table, `plot` draws it.
 
     Args:
         rows: One `Row` per statistic and network, where the axis of its quantity ends.
@@ -87,11 +90,37 @@ class CurveComparison:
 
     def __str__(self) -> str:
         """Return the table as aligned text."""
+        lines = [f"{role:<9}  {sentence}" for role, sentence in self._results()]
+        lines += ["", *_table(*self._statistics(), left=(0, 2))]
+        if self.distances:
+            lines += ["", *_table(*self._laws(), left=(0, 2)), _LEFT_OUT]
+        if self.footer:
+            lines += ["", self.footer]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """The table as notebooks show it."""
+        blocks = [
+            paragraph(f"{role}: {sentence}" for role, sentence in self._results()),
+            html_table(*self._statistics()),
+        ]
+        if self.distances:
+            blocks += [html_table(*self._laws()), paragraph([_LEFT_OUT])]
+        if self.footer:
+            blocks.append(paragraph([self.footer]))
+        return "\n".join(blocks)
+
+    def _results(self) -> list[tuple[str, str]]:
+        """Reference and networks, each with its role, its size and its failures."""
         results = [("reference", self.limit), *(("network", e) for e in self.networks)]
-        lines = [f"{role:<9}  {name_of(e)}: {size_text(e)}, {failure_text(e)}" for role, e in results]
-        lines.append("")
+        return [(role, f"{name_of(e)}: {size_text(e)}, {failure_text(e)}") for role, e in results]
+
+    def _statistics(self) -> _Cells:
         where, points = _places(self.rows)
-        lines += _table(
+        return (
             ("statistic", where, "ensemble", "reference", "s.e.", "network", "s.e.", "z"),
             [
                 (
@@ -103,30 +132,24 @@ class CurveComparison:
                 )
                 for r, point in zip(self.rows, points, strict=True)
             ],
-            left=(0, 2),
         )
-        if self.distances:
-            lines.append("")
-            where, points = _places(self.distances)
-            lines += _table(
-                ("distance of laws", where, "ensemble", "KS", "p", "W1", "not in KS", "not in W1"),
-                [
-                    (
-                        d.statistic,
-                        point,
-                        d.label,
-                        *(f"{x:.3g}" for x in (d.ks, d.ks_p_value, d.wasserstein)),
-                        f"{d.reference_left_out_ks} + {d.network_left_out_ks}",
-                        f"{d.reference_left_out_wasserstein} + {d.network_left_out_wasserstein}",
-                    )
-                    for d, point in zip(self.distances, points, strict=True)
-                ],
-                left=(0, 2),
-            )
-            lines.append("Values not in a distance are counted as reference + network.")
-        if self.footer:
-            lines += ["", self.footer]
-        return "\n".join(lines)
+
+    def _laws(self) -> _Cells:
+        where, points = _places(self.distances)
+        return (
+            ("distance of laws", where, "ensemble", "KS", "p", "W1", "not in KS", "not in W1"),
+            [
+                (
+                    d.statistic,
+                    point,
+                    d.label,
+                    *(f"{x:.3g}" for x in (d.ks, d.ks_p_value, d.wasserstein)),
+                    f"{d.reference_left_out_ks} + {d.network_left_out_ks}",
+                    f"{d.reference_left_out_wasserstein} + {d.network_left_out_wasserstein}",
+                )
+                for d, point in zip(self.distances, points, strict=True)
+            ],
+        )
 
 
 def _places(lines: Sequence[Row] | Sequence[Distance]) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from covsde.inputs.arguments import finite_number
+from covsde.inputs.foreign import as_numpy
 from covsde.inputs.gram import check_gram
 
 
@@ -101,8 +102,11 @@ def check_observations(
 def _finite(targets: Any, what: str) -> np.ndarray:
     """Real numbers, none of them NaN or infinite."""
     try:
-        given = np.asarray(targets)
-    except (TypeError, ValueError) as error:  # rows of unequal length, or what no array can hold
+        given = as_numpy("targets", targets)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("targets "):  # it names the remedy
+            raise
+        # rows of unequal length, or what no array can hold
         raise ValueError(f"targets must hold {what}, got a {type(targets).__name__} that is no array.") from error
     if given.dtype.kind not in "biuf":
         raise ValueError(f"targets must hold {what}, got dtype {given.dtype}.")

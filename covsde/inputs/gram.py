@@ -5,15 +5,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from covsde.inputs.foreign import as_numpy
+
 
 def real_array(name: str, value: Any, what: str) -> np.ndarray:
     """`value` as a float64 array, if it holds real numbers; `what` the argument must be, for the sentence if not."""
     try:
-        array = np.asarray(value)
+        array = as_numpy(name, value)
     except (TypeError, ValueError) as error:
+        if str(error).startswith(f"{name} "):  # it names the remedy
+            raise
         raise ValueError(f"{name} must be {what}.") from error
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be {what}; its dtype is {array.dtype}.")
+        remedy = f"; if all are numbers, pass {name}.astype(float)" if array.dtype.kind == "O" else ""
+        raise ValueError(f"{name} must be {what}; its dtype is {array.dtype}{remedy}.")
     return array.astype(np.float64)
 
 
@@ -31,7 +36,10 @@ def gram(x: Any) -> Float[np.ndarray, "m m"]:
     """
     array = real_array("x", x, "an array of real numbers of shape (m, d), one input per row")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"x must have shape (m, d), one input per row, got shape {array.shape}.")
+        remedy = {1: ": pass x[None, :] for one input, or x[:, None] for inputs of one number each"}.get(
+            array.ndim, ": pass x.reshape(len(x), -1)" if array.ndim > 2 and array.size else ""
+        )
+        raise ValueError(f"x must have shape (m, d), one input per row, got shape {array.shape}{remedy}.")
     if not np.all(np.isfinite(array)):
         raise ValueError("x contains NaN or infinite values: remove or replace them.")
     if np.max(np.abs(array)) > 1e15:

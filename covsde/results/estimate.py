@@ -1,8 +1,9 @@
 """Statistics of samples (times, paths, ...) with standard errors, and what to do about paths that stopped."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,27 @@ class Estimate(NamedTuple):
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        if np.size(self.value) == np.size(self.standard_error) == 1:
+            return f"Estimate({_with_error(np.asarray(self.value).item(), np.asarray(self.standard_error).item())})"
+        return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"
+
+    def _no_number(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse what would stack, join or repeat value and error as if they were numbers of one kind."""
+        raise TypeError("an Estimate is a value and its standard error: use .value or .standard_error, or unpack it.")
+
+    __array__ = __add__ = __radd__ = __mul__ = __rmul__ = _no_number  # type: ignore[assignment]
+
+
+def _with_error(value: float, error: float) -> str:
+    """Value ± error, to two digits of the error."""
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return f"{value:.6g} ± {error:.2g}"
+    last = math.floor(math.log10(error)) - 1
+    if not -8 <= last <= 0 or abs(value) >= 1e12:
+        return f"{value:.6g} ± {error:.2g}"
+    return f"{value:.{-last}f} ± {error:.{-last}f}"
 
 
 def failures(status: NDArray[Any]) -> dict[str, int]:
