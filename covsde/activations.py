@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde.inputs.arguments import finite_number, hyperparameter
+from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
 
@@ -75,6 +75,31 @@ class ShapedReLU(AbstractActivation):
         self.c_plus = hyperparameter("c_plus", c_plus, _small, _TOO_LARGE)
         self.c_minus = hyperparameter("c_minus", c_minus, _small, _TOO_LARGE)
         self.exponent = _shaping_exponent(exponent)
+
+    @classmethod
+    def from_slopes(cls, s_plus: Any, s_minus: Any, *, width: Any, exponent: float = 0.5) -> "ShapedReLU":
+        """The activation whose slopes at this width are these: c± = (s± - 1) n^p.
+
+        Args:
+            s_plus: slope for x > 0, near 1; it may be a traced scalar of JAX, as may s_minus.
+            s_minus: slope for x < 0; a leaky ReLU of slope α has (1, α).
+            width: n of the network with these slopes.
+            exponent: p, as for the class.
+
+        Raises:
+            ValueError: if width is not a positive integer, or a slope is not finite or far from 1.
+
+        Example:
+            ```python
+            cs.ShapedReLU.from_slopes(1.0, 0.9, width=100)  # c₊ = 0, c₋ = -1
+            ```
+        """
+        root = positive_int("width", width) ** _shaping_exponent(exponent)
+        slopes = hyperparameter("s_plus", s_plus), hyperparameter("s_minus", s_minus)
+        for name, s in zip(("s_plus", "s_minus"), slopes, strict=True):
+            if not is_traced(s) and not _small((s - 1) * root):
+                raise ValueError(f"{name} must be within {1e4 / root:.3g} of 1 at this width, got {s}.")
+        return cls(*((s - 1) * root for s in slopes), exponent=exponent)
 
     @property
     def kappa(self) -> Hyperparameter:

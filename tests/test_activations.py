@@ -168,3 +168,30 @@ def test_slopes_that_both_vanish_at_a_width_are_refused() -> None:
 def test_a_function_that_overflows_under_gaussian_input_is_refused() -> None:
     with pytest.raises(ValueError, match="width=1"):
         ShapedSmooth(lambda x: jnp.sinh(x**5 + x), a=0.01).normalisation(1)
+
+
+@pytest.mark.parametrize(("slopes", "width", "exponent"), [((1.0, 0.9), 100, 0.5), ((1.2, 0.7), 37, 1.0)])
+def test_slopes_at_a_width_give_the_corrections(slopes: tuple[float, float], width: int, exponent: float) -> None:
+    activation = ShapedReLU.from_slopes(*slopes, width=width, exponent=exponent)
+    np.testing.assert_allclose(activation.slopes(width), slopes, rtol=1e-15)
+    leaky = ShapedReLU.from_slopes(1.0, 0.9, width=100)
+    np.testing.assert_allclose([leaky.c_plus, leaky.c_minus], [0.0, -1.0], atol=1e-14)
+    np.testing.assert_allclose(leaky.normalisation(100), LeakyReLU(0.9).normalisation(100), rtol=1e-14)
+
+
+def test_a_slope_may_be_traced() -> None:
+    kappa = jax.grad(lambda s: ShapedReLU.from_slopes(1.0, s, width=100).kappa)(0.9)
+    np.testing.assert_allclose(kappa, -2 * 0.1 * 100, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "width", "sentence"),
+    [
+        ((1.0, 0.9), 0, "width must be an integer >= 1, got 0"),
+        ((math.nan, 0.9), 10, "s_plus must be a finite number, got nan"),
+        ((1.0, -1e5), 10**4, "s_minus must be within 100 of 1 at this width, got -100000.0"),
+    ],
+)
+def test_slopes_far_from_one_are_refused(slopes: tuple[float, float], width: int, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        ShapedReLU.from_slopes(*slopes, width=width)

@@ -168,6 +168,19 @@ def test_statistics_of_ones_own() -> None:
         compare(ensemble(5, 0), network(5, 1), statistics={"x": ("mode", np.linalg.det)})
 
 
+def test_a_comparison_at_the_end_of_a_cell_is_its_table() -> None:
+    comparison = cs.compare(network(50, 0), network(50, 1, label="<b>"))
+    assert repr(comparison) == str(comparison)
+    html = comparison._repr_html_()
+    assert html.count("<table>") == html.count("</table>") == 2
+    assert html.count("<tr>") == len(comparison.rows) + len(comparison.distances) + 2
+    assert f"<td>{comparison.rows[0].network:.4g}</td>" in html
+    assert "reference: network, width 100: 50 paths, 0 failed" in html
+    assert "not in KS" in html
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html
+
+
 def test_comparison_as_dict_is_json() -> None:
     c = compare(ensemble(50, 0), network(50, 1), network(50, 2, width=200))
     content = json.loads(json.dumps(c.to_dict()))

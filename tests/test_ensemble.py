@@ -6,11 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from covsde.results.ensemble import Ensemble
+from covsde.results.estimate import Estimate
 from covsde.results.files import atomic_write
 from covsde.results.status import FailedPathsWarning, PathStatus
 
@@ -291,3 +293,28 @@ def test_loading_explains_what_is_wrong(tmp_path: Path) -> None:
         np.savez(bad, **{**dict(content), "format": np.array(99)})
     with pytest.raises(ValueError, match=r"format 99.*upgrade"):
         Ensemble.load(bad)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (0.51234567, 0.00213, "Estimate(0.5123 ± 0.0021)"),
+        (1234.5, 87.0, "Estimate(1234 ± 87)"),
+        (1.0, 0.0, "Estimate(1 ± 0)"),
+        (-3e-9, 2e-10, "Estimate(-3e-09 ± 2e-10)"),
+        (np.nan, np.nan, "Estimate(nan ± nan)"),
+    ],
+)
+def test_an_estimate_of_one_number_shows_its_error(value: float, error: float, shown: str) -> None:
+    assert repr(Estimate(np.array([value]), np.array([error]))) == shown
+
+
+def test_an_estimate_is_not_taken_for_an_array_of_two() -> None:
+    estimate = Estimate(np.float64(0.5), np.float64(0.1))
+    uses: Any = (np.asarray, jnp.asarray, np.mean, lambda e: np.array([e, e]), lambda e: 2 * e, lambda e: e + e)
+    for use in uses:
+        with pytest.raises(TypeError, match=r"use .value or .standard_error, or unpack it"):
+            use(estimate)
+    value, error = estimate
+    assert (value, error) == (0.5, 0.1)
+    assert jax.tree.map(lambda x: 2 * x, estimate).value == 1.0

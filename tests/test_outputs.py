@@ -105,6 +105,16 @@ def test_the_exact_density_at_zero_is_continuous_or_infinite() -> None:
     assert cs.network_output_density(RELU, (3,), 0.0) == math.inf
 
 
+@pytest.mark.parametrize(("name", "activation"), [("relu", cs.LeakyReLU(0.0)), ("linear", cs.Identity())])
+def test_plain_activations_may_be_named(name: str, activation: Any) -> None:
+    widths = [3, 4]
+    np.testing.assert_array_equal(
+        cs.network_output_density(name, widths, [0.5, 1.0]), cs.network_output_density(activation, widths, [0.5, 1.0])
+    )
+    assert cs.output_atom(name, widths) == cs.output_atom(activation, widths)
+    assert cs.network_kurtosis(name, widths) == cs.network_kurtosis(activation, widths)
+
+
 def test_the_kurtosis_of_leaky_networks_is_that_of_their_gram_process() -> None:
     activation, widths = cs.LeakyReLU(0.2), (10, 10)
     net = cs.sample_networks(cs.MLP(activation, 0.2), [[1.0]], width=10, depth=2, draws=200_000, key=1, save_at=[0, 1])

@@ -3,12 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covsde.results.status import FailedPathsWarning, PathStatus
+
+_TWO = "an Estimate is a value and its standard error: use .value or .standard_error, or unpack it."
 
 
 class Estimate(NamedTuple):
@@ -23,15 +25,24 @@ class Estimate(NamedTuple):
     standard_error: NDArray[np.float64]
 
     def __repr__(self) -> str:
-        if np.size(self.value) == np.size(self.standard_error) == 1:
-            return f"Estimate({_with_error(np.asarray(self.value).item(), np.asarray(self.standard_error).item())})"
+        parts = [np.asarray(part) for part in self]
+        if all(part.size == 1 and part.dtype.kind in "biuf" for part in parts):
+            return f"Estimate({_with_error(float(parts[0].item()), float(parts[1].item()))})"
         return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"
 
-    def _no_number(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse what would stack, join or repeat value and error as if they were numbers of one kind."""
-        raise TypeError("an Estimate is a value and its standard error: use .value or .standard_error, or unpack it.")
+    # What would stack, join or repeat value and error as if they were numbers of one kind:
 
-    __array__ = __add__ = __radd__ = __mul__ = __rmul__ = _no_number  # type: ignore[assignment]
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError(_TWO)
+
+    def __add__(self, other: Any) -> Any:
+        raise TypeError(_TWO)
+
+    def __mul__(self, other: Any) -> Any:
+        raise TypeError(_TWO)
+
+    def __rmul__(self, other: Any) -> Any:
+        raise TypeError(_TWO)
 
 
 def _with_error(value: float, error: float) -> str:

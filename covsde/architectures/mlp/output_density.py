@@ -101,7 +101,7 @@ def network_kurtosis(activation: Any, widths: Sequence[int]) -> float:
     """Kurtosis 3 ∏(1 + (M-1)/n_ℓ) of one output of a finite network, exact: 1 + 2/n a linear layer, 1 + 5/n a ReLU.
 
     Args:
-        activation: Identity, LeakyReLU or ShapedReLU.
+        activation: Identity, LeakyReLU or ShapedReLU, or the names "linear" and "relu" of plain ones.
         widths: neurons of each hidden layer.
 
     Returns:
@@ -125,7 +125,7 @@ def output_atom(activation: Any, widths: Sequence[int]) -> float:
     """Probability that a finite network outputs exactly 0: 1 - ∏(1 - 2^{-n_ℓ}) for ReLU, 0 for a linear network.
 
     Args:
-        activation: Identity or LeakyReLU(0).
+        activation: Identity or LeakyReLU(0), or their names "linear" and "relu".
         widths: neurons of each hidden layer.
 
     Returns:
@@ -151,7 +151,7 @@ def network_output_density(
     integral, layer by layer, so that the cost is Σ n_ℓ rather than ∏ n_ℓ.
 
     Args:
-        activation: Identity, or LeakyReLU(0) (plain ReLU); He weights, c = 1 or 2.
+        activation: Identity, or LeakyReLU(0) (plain ReLU), or their names "linear" and "relu"; He weights, c = 1 or 2.
         widths: neurons of each hidden layer.
         f: points, any shape.
         variance: V₀ of the input, |x|²/d.
@@ -194,7 +194,7 @@ def meijer_output_density(
     """The same density through mpmath's Meijer G function, in any precision; small networks only.
 
     Args:
-        activation: Identity or LeakyReLU(0).
+        activation: Identity or LeakyReLU(0), or their names "linear" and "relu".
         widths: neurons of each hidden layer; for ReLU the cost grows with their product.
         f: points other than 0, any shape.
         variance: V₀ of the input, |x|²/d.
@@ -260,6 +260,7 @@ def _widths(widths: Any) -> list[int]:
 
 
 def _slopes(activation: Any, width: int) -> tuple[float, float]:
+    activation = _named(activation)
     if isinstance(activation, ShapedReLU):
         return activation.slopes(width)
     if isinstance(activation, LeakyReLU):
@@ -271,7 +272,15 @@ def _slopes(activation: Any, width: int) -> tuple[float, float]:
     )
 
 
+def _named(activation: Any) -> Any:
+    """The plain activation of this name, or what was given."""
+    if not isinstance(activation, str):
+        return activation
+    return {"relu": LeakyReLU(0.0), "linear": Identity()}.get(activation, activation)
+
+
 def _is_relu(activation: Any) -> bool:
+    activation = _named(activation)
     if isinstance(activation, Identity):
         return False
     if isinstance(activation, LeakyReLU) and activation.negative_slope == 0:
