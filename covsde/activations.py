@@ -99,7 +99,8 @@ class ShapedReLU(AbstractActivation):
         for name, s in zip(("s_plus", "s_minus"), slopes, strict=True):
             if not is_traced(s) and not _small((s - 1) * root):
                 raise ValueError(f"{name} must be within {1e4 / root:.3g} of 1 at this width, got {s}.")
-        return cls(*((s - 1) * root for s in slopes), exponent=exponent)
+        plus, minus = ((s - 1) * root for s in slopes)
+        return cls(plus, minus, exponent)
 
     @property
     def kappa(self) -> Hyperparameter:

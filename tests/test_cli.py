@@ -56,6 +56,7 @@ def refused(arguments, capsys):
         (["--inputs", "x.npy", "--c-plus", "1e200"], "must be at most 1e4 in size"),
         (["--inputs", "x.npy", "--depth-to-width", "-1"], "depth_to_width must be a positive finite number, got -1"),
         (["--inputs", "x.npy", "--widths", "8", "1"], "--widths 1 is smaller than the number of inputs m=2"),
+        (["--inputs", "three.npy", "--widths", "2"], "--widths 2 is smaller than the number of inputs m=3"),
         (["--inputs", "x.npy", "--widths", "8", "8"], "must not repeat a width"),
         (["--inputs", "x.npy", "--widths", "0", "--method", "weights"], "--widths must be an integer >= 1, got 0"),
         (["--inputs", "x.npy", "--paths", "0"], "--paths must be an integer >= 2, got 0"),
@@ -81,6 +82,7 @@ def refused(arguments, capsys):
     ],
 )
 def test_bad_arguments(folder, capsys, arguments, sentence):
+    np.save("three.npy", inputs(3))
     before = sorted(folder.rglob("*"))
     small = [] if {"--paths", "--draws", "--widths"} & set(arguments) else SMALL
     assert sentence in refused(["compare", *small, *arguments], capsys)
@@ -327,7 +329,7 @@ def targets(folder):
         ([*FEW, "--learning-rate", "inf"], "--learning-rate must be a finite number"),
         ([*FEW, "--depth-to-width", "0"], "depth_to_width must be a positive finite number"),
         ([*FEW, "--steps", "3"], "--steps 3 is too few"),
-        ([*FEW, "--widths", "12", "8"], "--widths 8 is too small for --method 'law'"),
+        ([*FEW, "--widths", "12", "8"], "--widths 8 is too small for --method law"),
         ([*FEW, "--activation", "tanh", "--c-plus", "1"], "--c-plus has no meaning for --activation tanh"),
     ],
 )

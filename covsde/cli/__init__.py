@@ -91,7 +91,7 @@ def _as_options(sentence: str, args: argparse.Namespace | None) -> str:
 
     def spelt(match: re.Match[str]) -> str:
         name = "widths" if match["name"] == "width" else match["name"]
-        return f"--{name.replace('_', '-')} {match['value']}" if hasattr(args, name) else match[0]
+        return f"--{name.replace('_', '-')} {match['value'].strip(chr(39))}" if hasattr(args, name) else match[0]
 
     return re.sub(r"(?<![\w(])(?P<name>[a-z]\w*)=(?P<value>[^\s,;:()]+)", spelt, sentence)
 
