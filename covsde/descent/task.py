@@ -45,7 +45,7 @@ class Task(eqx.Module):
         """
         return cls(
             data,
-            checked_loss(loss, data.inputs),
+            checked_loss(loss, np.asarray(data.targets)),
             finite_number("learning_rate", learning_rate),
             positive_int("updates", updates, least=0),
             positive_int("substeps", substeps),
