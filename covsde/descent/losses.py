@@ -39,7 +39,7 @@ def loss_named(loss: str | Loss) -> Loss:
 
 
 def checked_loss(loss: str | Loss, targets: Float[np.ndarray, " P"]) -> Loss:
-    """The loss of this name or `loss` itself, if it maps outputs and targets (P,) to one number and is for such targets.
+    """The loss of this name or `loss` itself, if it maps outputs and targets (P,) to one number and is for these.
 
     Raises:
         ValueError: for an unknown name, a function that does something else, or targets of "logistic" other than ±1.

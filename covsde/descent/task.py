@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from covsde.descent.losses import Loss, checked_loss
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.inputs.data import Data
+from covsde.inputs.gram import check_variances
 
 Settings = TypeVar("Settings")
 
@@ -53,7 +54,12 @@ class Task(eqx.Module):
         )
 
     def arrays(self, dtype: Any) -> "Task":
-        """The same with its numbers as JAX arrays, so that other values do not recompile."""
+        """The same with its numbers as JAX arrays, so that other values do not recompile.
+
+        Raises:
+            ValueError: for variances of inputs that the dtype does not hold.
+        """
+        check_variances(np.asarray(self.data.V0), dtype)
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
 
     @property

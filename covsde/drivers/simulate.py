@@ -69,10 +69,10 @@ def simulate(
     Source: that of the architecture; arXiv 2206.02768 for an MLP.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
-    V0 = check_gram(V0)
+    kind = resolve_dtype(dtype)
+    V0 = check_gram(V0, kind)
     m = V0.shape[0]
     paths = positive_int("paths", paths)
-    kind = resolve_dtype(dtype)
     typed = typed_key(key)
     sde = architecture.limit()
     paths = 1 if sde.deterministic else paths
@@ -168,11 +168,11 @@ def sample_networks(
         ValueError: for a V0 that is not a covariance, width < m with method="law", or an argument out of range.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
-    V0 = check_gram(V0)
+    kind = resolve_dtype(dtype)
+    V0 = check_gram(V0, kind)
     m = V0.shape[0]
     width, draws = positive_int("width", width), positive_int("draws", draws)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    kind = resolve_dtype(dtype)
     typed = typed_key(key)
     layers, tau = saved_layers(save_at, depth, 10)
     if chunk is None:

@@ -101,7 +101,8 @@ def _gram_array(V0: Any) -> Float[Array, "m m"]:
     else:
         dtype = V0.dtype if isinstance(V0, jax.Array | np.ndarray) else np.dtype(np.float64)
         floating = jnp.issubdtype(dtype, jnp.floating)
-        start = jnp.asarray(check_gram(V0), jnp.result_type(dtype if floating else float))
+        kind = jnp.result_type(dtype if floating else float)
+        start = jnp.asarray(check_gram(V0, resolve_dtype(kind)), kind)
     resolve_dtype(start.dtype)
     # A symmetric matrix stays the same to the last bit, and its gradient is symmetric.
     return (start + start.T) / 2
