@@ -81,8 +81,8 @@ def test_quantile_of_too_few_paths_has_no_standard_error() -> None:
     assert np.isnan(wishart(paths=20).quantile(log_v0, 0.99).standard_error).all()
 
 
-@pytest.mark.parametrize("q", [0.0, 1.0, 1.5, float("nan")])
-def test_quantile_refuses_probabilities_outside_the_open_interval(q: float) -> None:
+@pytest.mark.parametrize("q", [0.0, 1.0, 1.5, float("nan"), []])
+def test_quantile_refuses_probabilities_outside_the_open_interval(q: Any) -> None:
     with pytest.raises(ValueError, match="q must be a probability"):
         wishart(paths=5).quantile(log_v0, q)
 
@@ -215,6 +215,31 @@ def test_inconsistent_arrays_are_refused(change: dict[str, Any], message: str) -
 def test_metadata_is_refused_early_when_it_cannot_be_saved() -> None:
     with pytest.raises(TypeError, match="metadata must be expressible as JSON"):
         dataclasses.replace(wishart(paths=5), metadata={"solver": object()})
+
+
+def test_an_ensemble_may_have_no_metadata() -> None:
+    e = wishart(paths=5)
+    assert Ensemble(e.tau, e.V, e.status, e.stop_tau, None).metadata == {}
+
+
+def test_inputs_that_are_not_there_are_named() -> None:
+    e = wishart(paths=5)
+    for call in (lambda: e.correlation(0, 5), lambda: e.angle(0, -3), lambda: e.log_variance(2)):
+        with pytest.raises(IndexError, match="inputs must be numbers from 0 to 1, as m=2, got"):
+            call()
+
+
+def test_a_zero_input_has_no_correlation_and_vanished_variances_are_counted() -> None:
+    e = wishart(paths=5)
+    zero, partly = e.V.copy(), e.V.copy()
+    zero[:, :, 1], zero[:, :, :, 1] = 0, 0
+    partly[0, :3, 1], partly[0, :3, :, 1] = 0, 0
+    for name in ("correlation", "angle"):
+        with pytest.raises(ValueError, match="input 1 is zero, so it has no correlation with others; leave it out"):
+            getattr(dataclasses.replace(e, V=zero), name)(0, 1)
+        with pytest.warns(FailedPathsWarning, match="3 of 5 paths have no correlation of inputs 0 and 1 at .* τ=0:"):
+            found = getattr(dataclasses.replace(e, V=partly), name)(0, 1)
+        assert np.isnan(found[0]).sum() == np.isnan(found).sum() == 3
 
 
 def test_repr_is_one_short_line() -> None:

@@ -13,13 +13,16 @@ from covsde import gram
 from covsde.inputs.gram import check_gram
 
 SETUP = """
-import json, sys
+import dataclasses, json, sys
 import diffrax, jax, jax.numpy as jnp, numpy as np
 import covsde as cs
 from covsde.inputs.gram import check_gram
 V0 = np.eye(2)
 relu = cs.ShapedReLU(0.5, -0.5)
 mlp = cs.MLP(relu, 1.0)
+unshaped = cs.MLP(cs.LeakyReLU(0.0), 1.0)
+e = cs.Ensemble(np.ones(1), np.eye(2)[None, None], np.zeros(1), np.ones(1))
+def first(V): return V[..., 0, 0]
 """
 
 # Expression, type of the error, part of its sentence.
@@ -95,6 +98,38 @@ CASES = [
     ("cs.sample_networks(mlp, V0, width=8, key='seed')", "ValueError", "key must be an integer seed or a JAX key"),
     ("cs.sample_networks(mlp, np.full((2, 2), np.inf), width=8)", "ValueError", "V0 contains NaN or infinite values"),
     ("mlp.network(0, key=0)", "ValueError", "width must be an integer >= 1, got 0"),
+    ("cs.simulate(mlp, V0, solver=cs.RungeKutta())", "ValueError", "steps deterministic limits, not NeuralCovariance"),
+    ("cs.simulate(cs.ResNet('relu'), V0, solver=cs.Strang())", "ValueError", "for the architecture's"),
+    ("cs.simulate(cs.ResNet('relu'), V0, solver=cs.LampertiEuler())", "ValueError", "for the archite"),
+    ("cs.simulate(mlp, np.diag([1, 0]), solver=cs.LampertiEuler())", "ValueError", "and input 1 is: use Strang()."),
+    ("cs.simulate(mlp, np.diag([0, 1]), solver=cs.AngleEuler())", "ValueError", "and input 0 is: use Strang()."),
+    (
+        "cs.solve(mlp.limit(), np.diag([0, 1]), 0, paths=1, steps=9, solver=cs.CorrelationEuler())",
+        "ValueError",
+        "input 0",
+    ),
+    (
+        "cs.simulate(mlp, np.diag([1, 0]), paths=9).correlation(0, 1)",
+        "ValueError",
+        "input 1 is zero, so it has no corr",
+    ),
+    (
+        "cs.simulate_unshaped(unshaped, solver=diffrax.Heun())",
+        "ValueError",
+        "solver must be LinearSplitting() or diffrax",
+    ),
+    ("cs.simulate_unshaped(unshaped, solver=diffrax.EulerHeun())", "ValueError", "which solve the Itô SDE"),
+    ("cs.simulate_unshaped(unshaped, solver='x')", "ValueError", "solver must be LinearSplitting() or diffrax.Euler()"),
+    ("cs.simulate_unshaped(unshaped, solver=cs.Strang())", "ValueError", "solver must be LinearSplitting()"),
+    ("cs.simulate_unshaped(unshaped, solver=diffrax.Euler)", "ValueError", "solver must be LinearSplitting()"),
+    ("e.correlation('a', 0)", "IndexError", "inputs must be numbers from 0 to 1, as m=2, got 'a'"),
+    ("e.quantile(first, q='a')", "ValueError", "q must be a probability strictly between 0 and 1"),
+    ("e.quantile(first, q=None)", "ValueError", "q must be a probability strictly between 0 and 1"),
+    ("e.quantile(first, q=[[0.5]])", "ValueError", "q must be a probability strictly between 0 and 1"),
+    ("cs.Ensemble(e.tau, e.V, e.status, e.stop_tau, [1])", "TypeError", "metadata must be a dictionary"),
+    ("dataclasses.replace(e, metadata=None)", "TypeError", "metadata must be a dictionary such as {'label': 'mine'}"),
+    ("cs.compare(e, [e, e])", "ValueError", "networks must be passed one by one: write compare(limit, *networks)"),
+    ("cs.compare(e, e, statistics='mean')", "ValueError", "statistics must map names to functions of V"),
 ]
 
 

@@ -22,7 +22,7 @@ from covsde.run.memory import LIMIT, aligned_chunk, fitting
 from covsde.run.metadata import identity, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
-from covsde.solvers import solve
+from covsde.solvers import refuse_zero_input, solve
 from covsde.solvers.chunk import as_arrays
 
 # Entries (times, m(m+1)/2, paths), status (paths,) and stop (paths,) of one chunk.
@@ -85,6 +85,7 @@ def simulate(
     steps = architecture.default_steps(V0) if steps is None else positive_int("steps", steps)
     grid, every = time_grid(steps, save_at)
     solver.check(sde, m, float(np.max(np.diff(grid))), f"steps={steps}")
+    refuse_zero_input(solver, V0)
     tau = grid[::every]
     entries = m * (m + 1) // 2
     if chunk is None:

@@ -16,6 +16,7 @@ from covsde.inputs.gram import check_gram
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.run.grid import time_grid
+from covsde.solvers import refuse_zero_input
 from covsde.solvers.chunk import as_arrays
 from covsde.solvers.defaults import default_solver, default_steps
 from covsde.solvers.pathwise import solve_pathwise
@@ -87,6 +88,8 @@ def solve(
                 raise ValueError(f"steps must be given: this limit takes about {need}, more than the default {STEPS}.")
         if not is_traced(limit):
             chosen.check(limit, m, float(np.max(np.diff(grid))), f"steps={wanted}")
+        if not is_traced(V0):
+            refuse_zero_input(chosen, np.asarray(start))
     with generator():
         return _solve(
             as_arrays(limit, kind), chosen, start, typed_key(key), jnp.asarray(grid, kind), paths=paths, every=every
