@@ -152,14 +152,3 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 def _plain(value: Any) -> Any:
     """NumPy's and JAX's numbers as Python's, which a program can be compiled for."""
     return value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0 else value
-
-
-def checked_switch(name: str, value: Any) -> bool:
-    """`value` as a bool.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
-    return bool(value)
