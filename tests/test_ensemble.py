@@ -316,3 +316,38 @@ def test_loading_explains_what_is_wrong(tmp_path: Path) -> None:
         np.savez(bad, **{**dict(content), "format": np.array(99)})
     with pytest.raises(ValueError, match=r"format 99.*upgrade"):
         Ensemble.load(bad)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "wrong"),
+    [
+        ((1, 3, 0, 0), np.nan, "V holds NaN on path 3, whose status is FINE"),
+        ((1, 3, 0, 0), np.inf, "V is not finite on path 3 at τ=0.5, where it has not stopped"),
+        ((2, 4, 1, 1), -1e-3, "V has a negative variance on path 4 at τ=1"),
+        ((0, 0, 0, 1), 7.0, "V is not symmetric on path 0 at τ=0"),
+    ],
+)
+def test_a_file_whose_values_belie_its_status_is_refused(
+    tmp_path: Path, entry: tuple[int, ...], value: float, wrong: str
+) -> None:
+    e, file = wishart(paths=5), tmp_path / "run.npz"
+    V = e.V.copy()
+    V[entry] = value
+    dataclasses.replace(e, V=V).save(file)
+    with pytest.raises(ValueError, match=f"run.npz' is no sound result, so compute it again: {wrong}"):
+        Ensemble.load(file)
+    # The same before the stop of a path that has failed.
+    if entry == (0, 0, 0, 1):
+        V[1:, 0] = np.nan
+        dataclasses.replace(e, V=V, status=np.array([1, 0, 0, 0, 0]), stop_tau=np.array([0.2, 1, 1, 1, 1])).save(file)
+        with pytest.raises(ValueError, match=wrong):
+            Ensemble.load(file)
+
+
+def test_a_file_whose_arrays_do_not_fit_is_named(tmp_path: Path) -> None:
+    e, file = wishart(paths=5), tmp_path / "run.npz"
+    e.save(file)
+    with np.load(file) as content:
+        np.savez(file, **(dict(content) | {"status": np.zeros(4)}))
+    with pytest.raises(ValueError, match=r"run\.npz' is no sound result, so compute it again: status must have shape"):
+        Ensemble.load(file)

@@ -129,6 +129,23 @@ class Ensemble(StoppingPaths):
             raise TypeError(f"V must hold floating-point numbers, got {V.dtype}; convert it with astype(float).")
         super().__post_init__()
 
+    def _check_values(self) -> None:
+        super()._check_values()
+        V = np.where(self.alive[..., None, None], self.V, 0)
+        variances = np.diagonal(V, axis1=-2, axis2=-1)
+        with np.errstate(invalid="ignore"):
+            roots = np.sqrt(np.abs(variances)).astype(np.float64)
+            asymmetric = np.abs(V - np.swapaxes(V, -1, -2)) > 1e-5 * roots[..., :, None] * roots[..., None, :]
+        faults = {
+            "is not finite": ~np.isfinite(V),
+            "has a negative variance": variances < 0,
+            "is not symmetric": asymmetric,
+        }
+        for what, where in faults.items():
+            if where.any():
+                k, path = np.argwhere(where)[0][:2]
+                raise ValueError(f"V {what} on path {path} at τ={self.tau[k]:.4g}, where it has not stopped.")
+
     @property
     def m(self) -> int:
         """Number of inputs."""
