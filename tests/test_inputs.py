@@ -13,7 +13,7 @@ from covsde import gram
 from covsde.inputs.gram import check_gram
 
 SETUP = """
-import dataclasses, json, sys
+import json, sys
 import diffrax, jax, jax.numpy as jnp, numpy as np
 import covsde as cs
 from covsde.inputs.gram import check_gram
@@ -127,7 +127,6 @@ CASES = [
     ("e.quantile(first, q=None)", "ValueError", "q must be a probability strictly between 0 and 1"),
     ("e.quantile(first, q=[[0.5]])", "ValueError", "q must be a probability strictly between 0 and 1"),
     ("cs.Ensemble(e.tau, e.V, e.status, e.stop_tau, [1])", "TypeError", "metadata must be a dictionary"),
-    ("dataclasses.replace(e, metadata=None)", "TypeError", "metadata must be a dictionary such as {'label': 'mine'}"),
     ("cs.compare(e, [e, e])", "ValueError", "networks must be passed one by one: write compare(limit, *networks)"),
     ("cs.compare(e, e, statistics='mean')", "ValueError", "statistics must map names to functions of V"),
 ]
