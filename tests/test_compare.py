@@ -3,6 +3,7 @@
 import builtins
 import dataclasses
 import json
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,23 @@ def test_common_times_match_to_half_a_layer_and_include_the_last() -> None:
     assert common_times(limit, other) == [(0, 0), (1, 1), (3, 3)]
     with pytest.raises(ValueError, match="save both up to the same layer time"):
         compare(limit, network(5, 1, width=10, tau=(0.0, 0.5)))
+
+
+def test_a_limit_after_networks_and_lists_of_results_are_refused() -> None:
+    limit, networks = ensemble(50, 0), network(50, 1)
+    with pytest.raises(ValueError, match=r"limit must come first, and 'limit' comes after 'network, width 100'"):
+        compare(networks, limit)
+    with pytest.raises(ValueError, match=r"compare\(limit, \*networks\)"):
+        compare(limit, [networks, networks])
+    compare(networks, network(50, 2))
+    compare(limit, ensemble(50, 2))
+
+
+def test_a_comparison_survives_pickling() -> None:
+    c = compare(ensemble(50, 0), network(50, 1))
+    again = pickle.loads(pickle.dumps(c))
+    assert again.rows == c.rows
+    assert again.rows_at(0.5) == c.rows_at(0.5)
 
 
 def test_ensembles_on_different_inputs_are_refused() -> None:

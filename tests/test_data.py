@@ -62,6 +62,36 @@ def test_numbers_of_any_real_kind_are_targets(targets: Any) -> None:
         assert found.dtype == np.float64
 
 
+def test_a_column_of_targets_is_one_number_per_input() -> None:
+    np.testing.assert_array_equal(check_targets([[1.0], [2.0]], 2), [1.0, 2.0])
+    assert cs.Data(PAIR, targets=np.ones((2, 1))).targets.shape == (2,)
+    with pytest.raises(ValueError, match=r"got shape \(1, 2\)"):
+        check_targets([[1.0, 2.0]], 2)
+
+
+LABELLED: dict[str, Any] = {
+    "train": cs.train.plan,
+    "train_networks": lambda *a, **k: cs.train_networks.plan(*a, **k, width=64),
+    "simulate_velocities": cs.simulate_velocities.plan,
+    "sample_network_velocities": lambda *a, **k: cs.sample_network_velocities.plan(*a, **k, width=8),
+}
+
+
+@pytest.mark.parametrize("use", LABELLED)
+def test_the_logistic_loss_is_for_labels_plus_and_minus_one(use: str) -> None:
+    def loss(labels: Any, loss: Any = "logistic") -> Any:
+        return LABELLED[use](LINEAR, PAIR, targets=labels, loss=loss)
+
+    with pytest.raises(ValueError, match=r"targets must be \+1 or -1 .*, got 0, 1: pass 2 \* targets - 1 for labels 0"):
+        loss([0, 1])
+    with pytest.raises(ValueError, match=r"targets must be \+1 or -1 .*, got 0\.5, 2: use loss='squared'"):
+        loss([2, 0.5])
+    loss([1, -1])
+    loss([1, 1])
+    loss([0, 1], "squared")
+    loss([0, 1], lambda f, y: jnp.sum(jnp.logaddexp(0, -(2 * y - 1) * f)))
+
+
 def test_regression_may_have_several_outputs_and_inputs_without_targets() -> None:
     assert check_target_columns([1, 2], 3).shape == (2, 1)
     assert check_target_columns([[1, 2, 3]], 3).shape == (1, 3)

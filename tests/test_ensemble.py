@@ -83,8 +83,8 @@ def test_quantile_of_too_few_paths_has_no_standard_error() -> None:
     assert np.isnan(wishart(paths=20).quantile(log_v0, 0.99).standard_error).all()
 
 
-@pytest.mark.parametrize("q", [0.0, 1.0, 1.5, float("nan")])
-def test_quantile_refuses_probabilities_outside_the_open_interval(q: float) -> None:
+@pytest.mark.parametrize("q", [0.0, 1.0, 1.5, float("nan"), []])
+def test_quantile_refuses_probabilities_outside_the_open_interval(q: Any) -> None:
     with pytest.raises(ValueError, match="q must be a probability"):
         wishart(paths=5).quantile(log_v0, q)
 
@@ -219,6 +219,31 @@ def test_metadata_is_refused_early_when_it_cannot_be_saved() -> None:
         dataclasses.replace(wishart(paths=5), metadata={"solver": object()})
 
 
+def test_an_ensemble_may_have_no_metadata() -> None:
+    e = wishart(paths=5)
+    assert Ensemble(e.tau, e.V, e.status, e.stop_tau, None).metadata == {}
+
+
+def test_inputs_that_are_not_there_are_named() -> None:
+    e = wishart(paths=5)
+    for call in (lambda: e.correlation(0, 5), lambda: e.angle(0, -3), lambda: e.log_variance(2)):
+        with pytest.raises(IndexError, match="inputs must be numbers from 0 to 1, as m=2, got"):
+            call()
+
+
+def test_a_zero_input_has_no_correlation_and_vanished_variances_are_counted() -> None:
+    e = wishart(paths=5)
+    zero, partly = e.V.copy(), e.V.copy()
+    zero[:, :, 1], zero[:, :, :, 1] = 0, 0
+    partly[0, :3, 1], partly[0, :3, :, 1] = 0, 0
+    for name in ("correlation", "angle"):
+        with pytest.raises(ValueError, match="input 1 is zero, so it has no correlation with others; leave it out"):
+            getattr(dataclasses.replace(e, V=zero), name)(0, 1)
+        with pytest.warns(FailedPathsWarning, match="3 of 5 paths have no correlation of inputs 0 and 1 at .* τ=0:"):
+            found = getattr(dataclasses.replace(e, V=partly), name)(0, 1)
+        assert np.isnan(found[0]).sum() == np.isnan(found).sum() == 3
+
+
 def test_repr_is_one_short_line() -> None:
     e = with_stopped(wishart(paths=100), 2, PathStatus.EXPLODED)
     assert repr(e) == "Ensemble(limit, m=2, 100 paths, 3 times, 2 failed)"
@@ -318,3 +343,38 @@ def test_an_estimate_is_not_taken_for_an_array_of_two() -> None:
     value, error = estimate
     assert (value, error) == (0.5, 0.1)
     assert jax.tree.map(lambda x: 2 * x, estimate).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "wrong"),
+    [
+        ((1, 3, 0, 0), np.nan, "V holds NaN on path 3, whose status is FINE"),
+        ((1, 3, 0, 0), np.inf, "V is not finite on path 3 at τ=0.5, where it has not stopped"),
+        ((2, 4, 1, 1), -1e-3, "V has a negative variance on path 4 at τ=1"),
+        ((0, 0, 0, 1), 7.0, "V is not symmetric on path 0 at τ=0"),
+    ],
+)
+def test_a_file_whose_values_belie_its_status_is_refused(
+    tmp_path: Path, entry: tuple[int, ...], value: float, wrong: str
+) -> None:
+    e, file = wishart(paths=5), tmp_path / "run.npz"
+    V = e.V.copy()
+    V[entry] = value
+    dataclasses.replace(e, V=V).save(file)
+    with pytest.raises(ValueError, match=f"run.npz' is no sound result, so compute it again: {wrong}"):
+        Ensemble.load(file)
+    # The same before the stop of a path that has failed.
+    if entry == (0, 0, 0, 1):
+        V[1:, 0] = np.nan
+        dataclasses.replace(e, V=V, status=np.array([1, 0, 0, 0, 0]), stop_tau=np.array([0.2, 1, 1, 1, 1])).save(file)
+        with pytest.raises(ValueError, match=wrong):
+            Ensemble.load(file)
+
+
+def test_a_file_whose_arrays_do_not_fit_is_named(tmp_path: Path) -> None:
+    e, file = wishart(paths=5), tmp_path / "run.npz"
+    e.save(file)
+    with np.load(file) as content:
+        np.savez(file, **(dict(content) | {"status": np.zeros(4)}))
+    with pytest.raises(ValueError, match=r"run\.npz' is no sound result, so compute it again: status must have shape"):
+        Ensemble.load(file)

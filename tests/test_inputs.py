@@ -20,10 +20,13 @@ SETUP = """
 import json, sys
 import diffrax, jax, jax.numpy as jnp, numpy as np
 import covsde as cs
-from covsde.inputs import check_gram
+from covsde.inputs.gram import check_gram
 V0 = np.eye(2)
 relu = cs.ShapedReLU(0.5, -0.5)
 mlp = cs.MLP(relu, 1.0)
+unshaped = cs.MLP(cs.LeakyReLU(0.0), 1.0)
+e = cs.Ensemble(np.ones(1), np.eye(2)[None, None], np.zeros(1), np.ones(1))
+def first(V): return V[..., 0, 0]
 """
 
 # Expression, type of the error, part of its sentence.
@@ -41,6 +44,23 @@ CASES = [
     ("cs.simulate(mlp, np.ones((2, 3)))", "ValueError", "V0 must be an (m, m) Gram matrix, got shape (2, 3)"),
     ("cs.simulate(mlp, np.array([[1, 0.2], [0.3, 1]]))", "ValueError", "V0 is not symmetric"),
     ("cs.simulate(mlp, np.array([[1.0, 2], [2, 1]]))", "ValueError", "smallest eigenvalue -1"),
+    ("check_gram([[1e12, 0, 0], [0, 1, 2], [0, 2, 1]])", "ValueError", "smallest eigenvalue -1 of its correlations"),
+    ("check_gram([[1e12, 0], [0, -1]])", "ValueError", "not positive semidefinite (input 1 has variance -1)"),
+    ("check_gram([[1e12, 0], [0, -1e-9]])", "ValueError", "not positive semidefinite (input 1 has variance -1e-09)"),
+    ("check_gram([[1e12, 0, 0], [0, 1, .9], [0, -.9, 1]])", "ValueError", "V0 is not symmetric"),
+    ("check_gram([[0, 1e-9], [1e-9, 1]])", "ValueError", "input 0 has variance 0 and a covariance"),
+    (
+        "cs.simulate(mlp, [[1e-60]], dtype='float32')",
+        "ValueError",
+        "V0 has the variance 1e-60 of input 0, which float32",
+    ),
+    ("cs.simulate(mlp, [[1e-310]])", "ValueError", "which float64 cannot hold: rescale the inputs, e.g. to unit"),
+    ("cs.sample_networks(mlp, [[1e-60]], width=8, dtype='float32')", "ValueError", "float32 cannot hold"),
+    ("cs.simulate_gradients(mlp, [[1e-60]], dtype='float32')", "ValueError", "float32 cannot hold"),
+    ("cs.sample_network_gradients(mlp, [[1e-60]], width=8, dtype='float32')", "ValueError", "float32 cannot hold"),
+    ("cs.train(mlp, [[1e-60]], targets=[1], dtype='float32')", "ValueError", "or use dtype='float64'"),
+    ("cs.train_networks(mlp, [[1e-60]], targets=[1], width=64, dtype='float32')", "ValueError", "float32 cannot hold"),
+    ("cs.solve(mlp.limit(), np.array([[1e-40]], np.float32), 0, paths=1)", "ValueError", "float32 cannot hold"),
     ("cs.simulate(mlp, V0 * np.nan)", "ValueError", "V0 contains NaN or infinite values"),
     ("cs.simulate(mlp, V0, paths=0)", "ValueError", "paths must be an integer >= 1, got 0"),
     ("cs.simulate(mlp, V0, paths=1.5)", "ValueError", "paths must be an integer >= 1, got 1.5"),
@@ -82,6 +102,37 @@ CASES = [
     ("cs.sample_networks(mlp, V0, width=8, key='seed')", "ValueError", "key must be an integer seed or a JAX key"),
     ("cs.sample_networks(mlp, np.full((2, 2), np.inf), width=8)", "ValueError", "V0 contains NaN or infinite values"),
     ("mlp.network(0, key=0)", "ValueError", "width must be an integer >= 1, got 0"),
+    ("cs.simulate(mlp, V0, solver=cs.RungeKutta())", "ValueError", "steps deterministic limits, not NeuralCovariance"),
+    ("cs.simulate(cs.ResNet('relu'), V0, solver=cs.Strang())", "ValueError", "for the architecture's"),
+    ("cs.simulate(cs.ResNet('relu'), V0, solver=cs.LampertiEuler())", "ValueError", "for the archite"),
+    ("cs.simulate(mlp, np.diag([1, 0]), solver=cs.LampertiEuler())", "ValueError", "and input 1 is: use Strang()."),
+    ("cs.simulate(mlp, np.diag([0, 1]), solver=cs.AngleEuler())", "ValueError", "and input 0 is: use Strang()."),
+    (
+        "cs.solve(mlp.limit(), np.diag([0, 1]), 0, paths=1, steps=9, solver=cs.CorrelationEuler())",
+        "ValueError",
+        "input 0",
+    ),
+    (
+        "cs.simulate(mlp, np.diag([1, 0]), paths=9).correlation(0, 1)",
+        "ValueError",
+        "input 1 is zero, so it has no corr",
+    ),
+    (
+        "cs.simulate_unshaped(unshaped, solver=diffrax.Heun())",
+        "ValueError",
+        "solver must be LinearSplitting() or diffrax",
+    ),
+    ("cs.simulate_unshaped(unshaped, solver=diffrax.EulerHeun())", "ValueError", "which solve the Itô SDE"),
+    ("cs.simulate_unshaped(unshaped, solver='x')", "ValueError", "solver must be LinearSplitting() or diffrax.Euler()"),
+    ("cs.simulate_unshaped(unshaped, solver=cs.Strang())", "ValueError", "solver must be LinearSplitting()"),
+    ("cs.simulate_unshaped(unshaped, solver=diffrax.Euler)", "ValueError", "solver must be LinearSplitting()"),
+    ("e.correlation('a', 0)", "IndexError", "inputs must be numbers from 0 to 1, as m=2, got 'a'"),
+    ("e.quantile(first, q='a')", "ValueError", "q must be a probability strictly between 0 and 1"),
+    ("e.quantile(first, q=None)", "ValueError", "q must be a probability strictly between 0 and 1"),
+    ("e.quantile(first, q=[[0.5]])", "ValueError", "q must be a probability strictly between 0 and 1"),
+    ("cs.Ensemble(e.tau, e.V, e.status, e.stop_tau, [1])", "TypeError", "metadata must be a dictionary"),
+    ("cs.compare(e, [e, e])", "ValueError", "networks must be passed one by one: write compare(limit, *networks)"),
+    ("cs.compare(e, e, statistics='mean')", "ValueError", "statistics must map names to functions of V"),
 ]
 
 
@@ -194,3 +245,15 @@ def test_check_gram_accepts_singular_and_rounded():
     np.testing.assert_array_equal(check_gram(np.zeros((2, 2))), np.zeros((2, 2)))
     V0 = check_gram(np.array([[1.0, 0.5 + 1e-9], [0.5, 1.0]]))
     assert V0[0, 1] == V0[1, 0]
+
+
+def test_check_gram_accepts_what_float32_makes_of_inputs_of_low_rank():
+    rng = np.random.default_rng(0)
+    for m, d, rank in ((2, 1, 1), (40, 784, 3), (200, 1000, 10)):
+        x = (rng.standard_normal((m, rank)) @ rng.standard_normal((rank, d))).astype(np.float32)
+        x *= np.logspace(-3, 3, m, dtype=np.float32)[:, None]
+        check_gram(x @ x.T / np.float32(d))
+
+
+def test_check_gram_takes_the_rounding_of_a_zero_input_for_zero():
+    np.testing.assert_array_equal(check_gram([[0.0, 1e-17], [1e-17, 1.0]]), [[0.0, 0.0], [0.0, 1.0]])

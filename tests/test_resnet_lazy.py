@@ -58,6 +58,31 @@ def test_gradient_flow_and_descent_agree_with_stepping_them(rank: int) -> None:
         f = f + eta / P * K[:, :P] @ (y - f[:P])
 
 
+def test_gradient_flow_never_raises_its_loss_and_ends_at_least_squares() -> None:
+    # ReLU networks of one feature are homogeneous: of 100 points on a line they see x₊ and x₋, and nothing else.
+    x = np.linspace(-10 * np.pi, 10 * np.pi, 100)
+    y = (np.sin(x) + np.sin(2 * x))[:80]
+    k = cs.kernels(cs.ResNet("relu"), cs.gram(x[:, None]))
+    times = [0, 1e4, 1e6, 1e8, 1e12, np.inf]
+    out = cs.lazy_training(k, y, times)
+    np.testing.assert_allclose(out.loss[[2, -1]], 0.4894009764, rtol=1e-9)
+    assert np.all(np.diff(out.loss) <= 0)
+    assert np.count_nonzero(out.modes) == 2
+    both = np.stack([np.maximum(x, 0), np.minimum(x, 0)], axis=1)
+    np.testing.assert_allclose(out.outputs[-1, :, 0], both @ np.linalg.lstsq(both[:80], y)[0], atol=1e-9)
+    # The rounding of a kernel is that of its dtype.
+    single = cs.lazy_training(k.ntk.astype(np.float32), y, times)
+    assert np.all(np.diff(single.loss) <= 0)
+    np.testing.assert_allclose(single.loss[-1], 0.4894009764, rtol=1e-4)
+
+
+def test_gradient_flow_ends_at_the_minimum_norm_predictor_nearest_to_its_start() -> None:
+    m, P, rng = 6, 4, np.random.default_rng(1)
+    K, y, f0 = kernel(m, 2), rng.standard_normal((P, 2)), rng.standard_normal((m, 2))
+    end = cs.lazy_training(K, y, np.inf, initial=f0).outputs[0]
+    np.testing.assert_allclose(end, f0 + K[:, :P] @ np.linalg.pinv(K[:P, :P], rcond=1e-10) @ (y - f0[:P]), atol=1e-9)
+
+
 def test_rates_that_make_descent_diverge_are_named() -> None:
     with pytest.warns(RuntimeWarning, match="learning_rate < 2"):
         out = cs.lazy_training([[1.0]], [1.0], [0, 1, 2, 3], learning_rate=2.5, method="descent")
@@ -66,10 +91,13 @@ def test_rates_that_make_descent_diverge_are_named() -> None:
         (([[1.0]], [1.0, 2.0], [1.0]), "targets must hold finite numbers of shape"),
         (([[1.0]], [1.0], ["a"]), r"times must be numbers of shape \(times,\); its dtype is <U1"),
         (([[1.0]], [1.0], [-1.0]), "times must have shape"),
+        (([[1.0]], [1.0], [np.nan]), "no negative time and no NaN"),
         (([[-1.0]], [1.0], [1.0]), "positive semidefinite"),
     ):
         with pytest.raises(ValueError, match=sentence):
             cs.lazy_training(*arguments)
+    with pytest.raises(ValueError, match=r"np\.inf is for method='flow'"):
+        cs.lazy_training([[1.0]], [1.0], [np.inf], method="descent")
 
 
 def test_a_network_of_small_richness_trains_as_its_own_tangent_kernel_says() -> None:

@@ -55,6 +55,11 @@ def compare(
     for network in networks:
         _check_kind(limit, network)
         _check_same_problem(limit, network)
+    if statistics is not None and not isinstance(statistics, Mapping):
+        raise ValueError(
+            "statistics must map names to functions of V, as in {'V_01': lambda V: V[..., 0, 1]}, got "
+            f"{statistics!r}."
+        )
     if isinstance(limit, Ensemble):
         default, laws, footer = selected(limit)
         chosen = default if statistics is None else dict(statistics)
@@ -93,7 +98,14 @@ def _of_quantities(limit: Any) -> tuple[list[Measure], list[Quantity]]:
 
 
 def _check_kind(limit: Any, network: Any) -> None:
-    """Refuse a result of another kind than the reference."""
+    """Refuse a result of another kind than the reference, and a limit held against networks."""
+    if isinstance(network, list | tuple):
+        raise ValueError("networks must be passed one by one: write compare(limit, *networks) for a list of them.")
+    if getattr(limit, "kind", None) == "network" and getattr(network, "kind", None) == "limit":
+        raise ValueError(
+            f"limit must come first, and {name_of(network)!r} comes after {name_of(limit)!r}: call "
+            "compare(limit, networks)."
+        )
     alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
     if not alike:
         raise ValueError(f"networks: {network!r} is no result to compare with {limit!r}; compare results of one kind.")

@@ -139,16 +139,16 @@ def _comma(largest: int) -> str:
 
 def _default_statistics(pairs: Sequence[tuple[int, int]], inputs: Sequence[int]) -> dict[str, Statistic]:
     comma = _comma(max([*inputs, *(j for _, j in pairs)]))
-
-    def squared_correlation(V: NDArray[Any], i: int, j: int) -> NDArray[np.float64]:
-        return correlation(V, i, j) ** 2
-
     statistics: dict[str, Statistic] = {}
     for i, j in pairs:
         statistics[f"mean rho_{i}{comma}{j}"] = ("mean", partial(correlation, i=i, j=j))
-        statistics[f"mean rho_{i}{comma}{j}^2"] = ("mean", partial(squared_correlation, i=i, j=j))
+        statistics[f"mean rho_{i}{comma}{j}^2"] = ("mean", partial(_squared_correlation, i=i, j=j))
         statistics[f"mean theta_{i}{comma}{j}"] = ("mean", partial(angle, i=i, j=j))
     for i in inputs:
         for reduction in REDUCTIONS:
             statistics[f"{reduction} log V_{i}{comma}{i}"] = (reduction, partial(log_variance, i=i))
     return statistics
+
+
+def _squared_correlation(V: NDArray[Any], i: int, j: int) -> NDArray[np.float64]:
+    return correlation(V, i, j) ** 2

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Loss = Callable[[Float[Array, " P"], Float[Array, " P"]], Float[Array, ""]]
@@ -37,13 +38,20 @@ def loss_named(loss: str | Loss) -> Loss:
     return loss
 
 
-def checked_loss(loss: str | Loss, inputs: int) -> Loss:
-    """The loss of this name or `loss` itself, if it maps outputs and targets (inputs,) to one number.
+def checked_loss(loss: str | Loss, targets: Float[np.ndarray, " P"]) -> Loss:
+    """The loss of this name or `loss` itself, if it maps outputs and targets (P,) to one number and is for these.
 
     Raises:
-        ValueError: for an unknown name, or a function that does something else.
+        ValueError: for an unknown name, a function that does something else, or targets of "logistic" other than ±1.
     """
-    function = loss_named(loss)
+    function, inputs = loss_named(loss), targets.shape[0]
+    if function is logistic and not np.all(np.abs(targets) == 1):
+        remedy = (
+            "pass 2 * targets - 1 for labels 0 and 1"
+            if set(targets.tolist()) <= {0, 1}
+            else "use loss='squared' for numbers"
+        )
+        raise ValueError(f"targets must be +1 or -1 for loss='logistic', got {_some(targets)}: {remedy}.")
     example = jax.ShapeDtypeStruct((inputs,), jnp.result_type(float))
     wanted = (
         f"loss must be a JAX function of outputs and targets, each of shape ({inputs},), that returns one real number"
@@ -55,3 +63,8 @@ def checked_loss(loss: str | Loss, inputs: int) -> Loss:
     if not hasattr(found, "shape") or found.shape != () or not jnp.issubdtype(found.dtype, jnp.floating):
         raise ValueError(f"{wanted}; it returned {found!r}.")
     return function
+
+
+def _some(targets: Float[np.ndarray, " P"]) -> str:
+    values = np.unique(targets)
+    return ", ".join(f"{value:g}" for value in values[:4]) + (", …" if values.size > 4 else "")

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from covsde.descent.losses import Loss, checked_loss
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.inputs.data import Data
+from covsde.inputs.gram import check_variances
 
 Settings = TypeVar("Settings")
 
@@ -45,7 +46,7 @@ class Task(eqx.Module):
         """
         return cls(
             data,
-            checked_loss(loss, data.inputs),
+            checked_loss(loss, np.asarray(data.targets)),
             finite_number("learning_rate", learning_rate),
             positive_int("updates", updates, least=0),
             positive_int("substeps", substeps),
@@ -53,7 +54,12 @@ class Task(eqx.Module):
         )
 
     def arrays(self, dtype: Any) -> "Task":
-        """The same with its numbers as JAX arrays, so that other values do not recompile."""
+        """The same with its numbers as JAX arrays, so that other values do not recompile.
+
+        Raises:
+            ValueError: for variances of inputs that the dtype does not hold.
+        """
+        check_variances(np.asarray(self.data.V0), dtype)
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
 
     @property
@@ -146,14 +152,3 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 def _plain(value: Any) -> Any:
     """NumPy's and JAX's numbers as Python's, which a program can be compiled for."""
     return value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0 else value
-
-
-def checked_switch(name: str, value: Any) -> bool:
-    """`value` as a bool.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
-    return bool(value)

@@ -80,8 +80,9 @@ def simulate_gradients(
     Source: step 0 of the forward–backward limit of Li, Noci and Hanin (see `covsde.architectures.mlp.gradients`).
     """
     _check_architecture(architecture)
-    V0 = check_gram(V0)
-    m, paths, kind, typed = V0.shape[0], positive_int("paths", paths), resolve_dtype(dtype), typed_key(key)
+    kind = resolve_dtype(dtype)
+    V0 = check_gram(V0, kind)
+    m, paths, typed = V0.shape[0], positive_int("paths", paths), typed_key(key)
     sde, equation = architecture.limit(), architecture.backward()
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
@@ -150,13 +151,9 @@ def sample_network_gradients(
     Source: the definitions of `Gradients`, by automatic differentiation.
     """
     _check_architecture(architecture)
-    V0 = check_gram(V0)
-    width, draws, kind, typed = (
-        positive_int("width", width),
-        positive_int("draws", draws),
-        resolve_dtype(dtype),
-        typed_key(key),
-    )
+    kind = resolve_dtype(dtype)
+    V0 = check_gram(V0, kind)
+    width, draws, typed = positive_int("width", width), positive_int("draws", draws), typed_key(key)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 10)
     chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))

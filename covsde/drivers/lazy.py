@@ -31,12 +31,14 @@ def lazy_training(
 
     Gradient flow ḟ_μ = (η_0/P) Σ_α K_μα (y_α - f_α) and gradient descent f(t+1) = f(t) + (η_0/P) K (y - f(t)) on the
     loss (1/2P) Σ (f - y)², for the P training points that come first among the m points of the kernel; the others are
-    test points.
+    test points. Eigenvalues below the rounding of the kernel are 0, exactly, so that nothing is learned along them and
+    gradient flow never raises the loss.
 
     Args:
         ntk: tangent kernel (m, m) of training and test points, training points first; or `Kernels`, whose ntk is taken.
         targets: (P,) or (P, outputs), P ≤ m.
-        times: training times ≥ 0, (times,); numbers of updates for gradient descent.
+        times: training times ≥ 0, (times,); numbers of updates for gradient descent. np.inf is where gradient flow
+            ends: at the predictor that is nearest to `initial` of all with the smallest loss.
         learning_rate: η_0 > 0.
         method: "flow" or "descent".
         initial: outputs f(0) before training, (m,) or (m, outputs); default 0, their value at infinite width.
@@ -53,17 +55,12 @@ def lazy_training(
 
     Source: arXiv 2309.16620 (lazy limit); Jacot, Gabriel, Hongler, arXiv 1806.07572.
     """
-    K = check_gram(ntk.ntk if isinstance(ntk, Kernels) else ntk)
+    given = ntk.ntk if isinstance(ntk, Kernels) else ntk
+    K = check_gram(given)
     m = K.shape[0]
     y = check_target_columns(targets, m)
     P, outputs = y.shape
-    t = np.atleast_1d(_finite("times", times, "numbers of shape (times,)"))
-    if t.ndim != 1 or np.any(t < 0):
-        raise ValueError("times must have shape (times,) and hold no negative time.")
-    if method not in ("flow", "descent"):
-        raise ValueError(f"method must be 'flow' or 'descent', got {method!r}.")
-    if method == "descent" and np.any(t != np.round(t)):
-        raise ValueError("times must be whole numbers of updates for method='descent'.")
+    t = _times(times, method)
     eta = finite_number("learning_rate", learning_rate)
     if eta <= 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
@@ -73,7 +70,7 @@ def lazy_training(
         raise ValueError(f"initial must have shape (m, outputs) = {(m, outputs)}, got {start.shape}.")
 
     modes, U = np.linalg.eigh(K[:P, :P])
-    modes = np.maximum(modes, 0)  # a covariance, up to rounding
+    modes = np.where(modes > _rounding(given, modes), modes, 0.0)
     rates = eta * modes / P
     if method == "descent" and rates[-1] > 2:
         warnings.warn(
@@ -82,25 +79,40 @@ def lazy_training(
             RuntimeWarning,
             stacklevel=2,
         )
-    integral = _integrals(t, rates, method)
+    gone = _gone(t, rates, method)
     error = U.T @ (y - start[:P])
-    moved = np.einsum("ap,tp,po->tao", eta / P * K[:, :P] @ U, integral, error)
-    f = start[None] + moved
-    loss = np.sum((f[:, :P] - y[None]) ** 2, axis=(1, 2)) / (2 * P)
+    learned = modes > 0
+    # On training points K U = U λ, where dividing by a small λ would bring rounding in.
+    features = np.concatenate([U, K[P:, :P] @ np.where(learned, U / np.where(learned, modes, 1), 0)])
+    f = start[None] + np.einsum("ap,tp,po->tao", features, gone, error)
+    # Summed in one order at every time: rounding is then monotone as well.
+    loss = np.sum(((1 - gone)[:, :, None] * error) ** 2, axis=(1, 2)) / (2 * P)
     return LazyTraining(t, f, loss, modes)
 
 
-def _integrals(t: np.ndarray, rates: np.ndarray, method: str) -> np.ndarray:
-    """What remains of the error of a mode, integrated or summed from 0 to t, finite also for λ = 0; (times, modes)."""
-    x = t[:, None] * rates[None, :]
+def _times(times: Any, method: Any) -> np.ndarray:
+    """Training times (times,), of a method that is one."""
+    if method not in ("flow", "descent"):
+        raise ValueError(f"method must be 'flow' or 'descent', got {method!r}.")
+    t = np.atleast_1d(real_array("times", times, "numbers of shape (times,)"))
+    if t.ndim != 1 or not np.all(t >= 0):
+        raise ValueError("times must have shape (times,) and hold no negative time and no NaN.")
+    if method == "descent" and not np.all(np.isfinite(t) & (t == np.round(t))):
+        raise ValueError("times must be whole numbers of updates for method='descent'; np.inf is for method='flow'.")
+    return t
+
+
+def _rounding(given: Any, modes: np.ndarray) -> float:
+    """What eigenvalues of a covariance cannot be told from 0 by: the rounding of its dtype, or a negative one."""
+    dtype = getattr(given, "dtype", np.dtype(np.float64))
+    precision = np.finfo(dtype if dtype in (np.float16, np.float32) else np.float64).eps
+    return max(float(modes.size * precision * modes[-1]), float(-modes[0]), 0.0)
+
+
+def _gone(t: np.ndarray, rates: np.ndarray, method: str) -> np.ndarray:
+    """The share of the error of a mode that is learned by t, (times, modes); 0 for a mode that does not move."""
+    r, moves = rates[None, :], rates[None, :] > 0
     if method == "flow":
-        gone = -np.expm1(-x)
-        positive = x > 1e-12
-        return np.asarray(t[:, None] * np.where(positive, gone / np.where(positive, x, 1), 1))
-    r = rates[None, :]
-    # (1 - (1-r)^t)/r, written to survive r → 0.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        power = np.where(r < 1, np.exp(t[:, None] * np.log1p(-np.minimum(r, 1))), (1 - r) ** t[:, None])
-        power = np.where(t[:, None] == 0, 1.0, power)
-        small = -np.expm1(t[:, None] * np.log1p(-np.minimum(r, 0.5)))
-        return np.where(r > 1e-14, np.where(r < 0.5, small, 1 - power) / np.where(r > 1e-14, r, 1), t[:, None])
+        return np.asarray(np.where(moves, -np.expm1(-t[:, None] * np.where(moves, r, 1)), 0))
+    small = -np.expm1(t[:, None] * np.log1p(-np.minimum(r, 0.5)))
+    return np.asarray(np.where(r < 0.5, small, 1 - (1 - r) ** t[:, None]))

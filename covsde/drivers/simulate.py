@@ -22,7 +22,7 @@ from covsde.run.memory import LIMIT, aligned_chunk, fitting
 from covsde.run.metadata import identity, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
-from covsde.solvers import solve
+from covsde.solvers import refuse_zero_input, solve
 from covsde.solvers.chunk import as_arrays
 
 # Entries (times, m(m+1)/2, paths), status (paths,) and stop (paths,) of one chunk.
@@ -69,10 +69,10 @@ def simulate(
     Source: that of the architecture; arXiv 2206.02768 for an MLP.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
-    V0 = check_gram(V0)
+    kind = resolve_dtype(dtype)
+    V0 = check_gram(V0, kind)
     m = V0.shape[0]
     paths = positive_int("paths", paths)
-    kind = resolve_dtype(dtype)
     typed = typed_key(key)
     sde = architecture.limit()
     paths = 1 if sde.deterministic else paths
@@ -85,6 +85,7 @@ def simulate(
     steps = architecture.default_steps(V0) if steps is None else positive_int("steps", steps)
     grid, every = time_grid(steps, save_at)
     solver.check(sde, m, float(np.max(np.diff(grid))), f"steps={steps}")
+    refuse_zero_input(solver, V0)
     tau = grid[::every]
     entries = m * (m + 1) // 2
     if chunk is None:
@@ -168,11 +169,11 @@ def sample_networks(
         ValueError: for a V0 that is not a covariance, width < m with method="law", or an argument out of range.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
-    V0 = check_gram(V0)
+    kind = resolve_dtype(dtype)
+    V0 = check_gram(V0, kind)
     m = V0.shape[0]
     width, draws = positive_int("width", width), positive_int("draws", draws)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    kind = resolve_dtype(dtype)
     typed = typed_key(key)
     layers, tau = saved_layers(save_at, depth, 10)
     if chunk is None:

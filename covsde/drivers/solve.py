@@ -16,6 +16,7 @@ from covsde.inputs.gram import check_gram
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.run.grid import time_grid
+from covsde.solvers import refuse_zero_input
 from covsde.solvers.chunk import as_arrays
 from covsde.solvers.defaults import default_solver, default_steps
 from covsde.solvers.pathwise import solve_pathwise
@@ -87,6 +88,8 @@ def solve(
                 raise ValueError(f"steps must be given: this limit takes about {need}, more than the default {STEPS}.")
         if not is_traced(limit):
             chosen.check(limit, m, float(np.max(np.diff(grid))), f"steps={wanted}")
+        if not is_traced(V0):
+            refuse_zero_input(chosen, np.asarray(start))
     with generator():
         return _solve(
             as_arrays(limit, kind), chosen, start, typed_key(key), jnp.asarray(grid, kind), paths=paths, every=every
@@ -101,7 +104,8 @@ def _gram_array(V0: Any) -> Float[Array, "m m"]:
     else:
         dtype = V0.dtype if isinstance(V0, jax.Array | np.ndarray) else np.dtype(np.float64)
         floating = jnp.issubdtype(dtype, jnp.floating)
-        start = jnp.asarray(check_gram(V0), jnp.result_type(dtype if floating else float))
+        kind = jnp.result_type(dtype if floating else float)
+        start = jnp.asarray(check_gram(V0, resolve_dtype(kind)), kind)
     resolve_dtype(start.dtype)
     # A symmetric matrix stays the same to the last bit, and its gradient is symmetric.
     return (start + start.T) / 2

@@ -16,7 +16,7 @@ from covsde.numerics.typing import Hyperparameter
 def finite_number(name: str, value: Any) -> float:
     """`value` as a finite float."""
     scalar = isinstance(value, numbers.Real) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0)
-    if not scalar:
+    if not scalar or np.asarray(value).dtype == bool:
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
     if not _finite(value):
         raise ValueError(f"{name} must be a finite number, got {_short(value)}.")
@@ -85,3 +85,14 @@ def resolve_dtype(dtype: Any) -> np.dtype:
     if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be float32 or float64, got {resolved}.")
     return resolved
+
+
+def checked_switch(name: str, value: Any) -> bool:
+    """`value` as a bool.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)

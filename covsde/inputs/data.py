@@ -18,7 +18,7 @@ class Data(eqx.Module):
 
     Args:
         V0: input Gram matrix (P, P), symmetric positive semidefinite; see `gram`.
-        targets: one number per input, (P,).
+        targets: one number per input, (P,), or as a column (P, 1).
 
     Raises:
         ValueError: for a V0 that is not a covariance, or targets that are not one finite number per input.
@@ -46,7 +46,7 @@ def check_targets(targets: Any, inputs: int) -> Float[np.ndarray, " m"]:
     """One target per input as a float64 array.
 
     Args:
-        targets: array or list (m,) of booleans, integers or floating-point numbers.
+        targets: array or list (m,), or a column (m, 1), of booleans, integers or floating-point numbers.
         inputs: m.
 
     Returns:
@@ -57,9 +57,9 @@ def check_targets(targets: Any, inputs: int) -> Float[np.ndarray, " m"]:
     """
     what = f"one finite number per input, shape ({inputs},)"
     array = _finite(targets, what)
-    if array.shape != (inputs,):
+    if array.shape not in ((inputs,), (inputs, 1)):
         raise ValueError(f"targets must hold {what}, got shape {array.shape}.")
-    return array
+    return array.reshape(inputs)
 
 
 def check_target_columns(targets: Any, inputs: int) -> Float[np.ndarray, "P outputs"]:

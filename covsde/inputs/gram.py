@@ -47,17 +47,20 @@ def gram(x: Any) -> Float[np.ndarray, "m m"]:
     return array @ array.T / array.shape[1]
 
 
-def check_gram(V0: Any) -> Float[np.ndarray, "m m"]:
+def check_gram(V0: Any, dtype: Any = np.float64) -> Float[np.ndarray, "m m"]:
     """V₀ as a float64 array, after checking that it is a covariance matrix.
+
+    Symmetry and definiteness are those of its correlations, so that a large input hides nothing of a small one.
 
     Args:
         V0: array or nested lists (m, m), symmetric positive semidefinite; singular is fine.
+        dtype: of the computation, which has to hold the variances.
 
     Returns:
         V₀ (m, m), float64, exactly symmetric.
 
     Raises:
-        ValueError: if V0 is not square, finite, symmetric and positive semidefinite.
+        ValueError: if V0 is not square, finite, symmetric and positive semidefinite, or dtype does not hold it.
     """
     array = real_array("V0", V0, "an (m, m) Gram matrix of real numbers; make one with covsde.gram(x)")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
@@ -67,13 +70,45 @@ def check_gram(V0: Any) -> Float[np.ndarray, "m m"]:
     scale = np.max(np.abs(array))
     if scale > 1e30:
         raise ValueError(f"V0 has entries up to {scale:.3g}: rescale the inputs, e.g. to unit variance.")
-    if not np.allclose(array, array.T, rtol=0, atol=1e-6 * scale):
-        raise ValueError("V0 is not symmetric: pass a Gram matrix such as covsde.gram(x), or (V0 + V0.T) / 2.")
+    _check_definite(array, scale)
+    check_variances(array, dtype)
     array = (array + array.T) / 2
-    smallest = float(np.linalg.eigvalsh(array)[0])
-    if smallest < -1e-6 * scale:
-        raise ValueError(
-            f"V0 is not positive semidefinite (smallest eigenvalue {smallest:.3g}): "
-            "pass inner products of inputs, e.g. covsde.gram(x)."
-        )
+    absent = np.diagonal(array) == 0
+    array[absent], array[:, absent] = 0, 0  # rounding of an input that is 0
     return array
+
+
+def check_variances(V0: Float[np.ndarray, "m m"], dtype: Any) -> None:
+    """Refuse variances that a floating dtype cannot hold to its precision, as it would take a small one for 0."""
+    kind, variances = np.finfo(dtype), np.diagonal(V0)
+    lost = (variances != 0) & ((np.abs(variances) < kind.tiny) | (np.abs(variances) > kind.max))
+    if np.any(lost):
+        i = int(np.argmax(lost))
+        remedy = "" if kind.dtype == np.float64 else ", or use dtype='float64'"
+        raise ValueError(
+            f"V0 has the variance {variances[i]:.3g} of input {i}, which {kind.dtype} cannot hold: rescale the inputs, "
+            f"e.g. to unit variance{remedy}."
+        )
+
+
+def _check_definite(V: Float[np.ndarray, "m m"], scale: float) -> None:
+    """Refuse what is no covariance, by its correlations; rounding in float32 is allowed for."""
+    remedy, variances = "pass inner products of inputs, e.g. covsde.gram(x).", np.diagonal(V)
+    if np.any(variances < 0):
+        i = int(np.argmin(variances))
+        raise ValueError(f"V0 is not positive semidefinite (input {i} has variance {variances[i]:.3g}): {remedy}")
+    roots = np.sqrt(np.where(variances > 0, variances, 1))
+    correlations = V / roots[:, None] / roots[None, :]
+    absent = variances == 0
+    beside = np.max(np.abs(V[absent]), initial=0.0)
+    if beside > 16 * np.finfo(np.float64).eps * scale:
+        i = int(np.argmax(absent))
+        raise ValueError(f"V0 is not positive semidefinite (input {i} has variance 0 and a covariance): {remedy}")
+    correlations[absent], correlations[:, absent] = 0, 0
+    if np.any(np.abs(correlations - correlations.T) > 1e-6):
+        raise ValueError("V0 is not symmetric: pass a Gram matrix such as covsde.gram(x), or (V0 + V0.T) / 2.")
+    smallest = float(np.linalg.eigvalsh((correlations + correlations.T) / 2)[0])
+    if smallest < -1e-6 * np.sqrt(len(V)):
+        raise ValueError(
+            f"V0 is not positive semidefinite (smallest eigenvalue {smallest:.3g} of its correlations): {remedy}"
+        )

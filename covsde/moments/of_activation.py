@@ -311,6 +311,7 @@ def moments_of(fn: Function) -> AbstractMoments:
         ) from error
     if right.shape != x.shape or not np.all(np.isfinite(np.concatenate([right[x <= 8], left[x <= 8]]))):
         raise ValueError("activation must map arrays elementwise to finite real numbers, such as jax.nn.relu does.")
+    _check_elementwise(fn, np.concatenate([-x, x])[np.concatenate([x, x]) <= 8])
     plus, minus = float(right[40] / x[40]), float(left[40] / -x[40])
     if np.allclose(right, plus * x, rtol=1e-13, atol=0) and np.allclose(left, -minus * x, rtol=1e-13, atol=0):
         return PiecewiseLinear(plus, minus)
@@ -338,6 +339,17 @@ def moments_of(fn: Function) -> AbstractMoments:
             stacklevel=2,
         )
     return moments
+
+
+def _check_elementwise(fn: Function, x: np.ndarray) -> None:
+    """Refuse a function whose value depends on the other entries of its array, or on where an entry stands."""
+    whole, reversed_, half = _values(fn, x), _values(fn, x[::-1])[::-1], _values(fn, x[: x.size // 2])
+    same = np.allclose(whole, reversed_, rtol=1e-9, atol=1e-12) and np.allclose(whole[: half.size], half, 1e-9, 1e-12)
+    if not same:
+        raise ValueError(
+            f"activation must be elementwise, and {getattr(fn, '__name__', fn)} mixes the entries of an array: pass a "
+            "function of one number, such as jax.nn.relu or jnp.tanh."
+        )
 
 
 def _quadrature_error(moments: Quadrature) -> float:

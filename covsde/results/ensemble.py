@@ -1,5 +1,6 @@
 """The result of a simulation: an ensemble of covariance paths, and statistics with standard errors."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from covsde.results.quantity import LAYER_TIME, Curve, Quantity
 from covsde.results.record import StoppingPaths
+from covsde.results.status import FailedPathsWarning
 
 MatrixStatistic = Callable[[Any], Any]
 """A statistic of the covariance: maps arrays (..., m, m) to arrays (...)."""
@@ -115,7 +117,9 @@ class Ensemble(StoppingPaths):
         stop_tau: NDArray[Any],
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._fill(tau=tau, V=np.asarray(V), status=status, stop_tau=stop_tau, metadata=metadata or {})
+        self._fill(
+            tau=tau, V=np.asarray(V), status=status, stop_tau=stop_tau, metadata={} if metadata is None else metadata
+        )
 
     def __post_init__(self) -> None:
         V, times = self.V, np.size(self.tau)
@@ -124,6 +128,23 @@ class Ensemble(StoppingPaths):
         if not np.issubdtype(V.dtype, np.floating):
             raise TypeError(f"V must hold floating-point numbers, got {V.dtype}; convert it with astype(float).")
         super().__post_init__()
+
+    def _check_values(self) -> None:
+        super()._check_values()
+        V = np.where(self.alive[..., None, None], self.V, 0)
+        variances = np.diagonal(V, axis1=-2, axis2=-1)
+        with np.errstate(invalid="ignore"):
+            roots = np.sqrt(np.abs(variances)).astype(np.float64)
+            asymmetric = np.abs(V - np.swapaxes(V, -1, -2)) > 1e-5 * roots[..., :, None] * roots[..., None, :]
+        faults = {
+            "is not finite": ~np.isfinite(V),
+            "has a negative variance": variances < 0,
+            "is not symmetric": asymmetric,
+        }
+        for what, where in faults.items():
+            if where.any():
+                k, path = np.argwhere(where)[0][:2]
+                raise ValueError(f"V {what} on path {path} at τ={self.tau[k]:.4g}, where it has not stopped.")
 
     @property
     def m(self) -> int:
@@ -175,9 +196,17 @@ class Ensemble(StoppingPaths):
             j: Second input.
 
         Returns:
-            Correlations, float64; NaN once a path has stopped. Rounding beyond [-1, 1] (1e-6 at most) is
-            removed; a larger excess is left, since it means that `V` is not positive semi-definite.
+            Correlations, float64; NaN once a path has stopped, or where a variance is 0. Rounding beyond [-1, 1]
+            (1e-6 at most) is removed; a larger excess is left, since it means that `V` is not positive semi-definite.
+
+        Raises:
+            IndexError: For an input that is not there.
+            ValueError: If an input is zero on every path.
+
+        Warns:
+            FailedPathsWarning: If a variance is 0 on some paths.
         """
+        self._check_pair(i, j)
         return correlation(self.V, i, j)
 
     def angle(self, i: int, j: int) -> NDArray[np.float64]:
@@ -190,6 +219,7 @@ class Ensemble(StoppingPaths):
         Returns:
             Angles in [0, pi], float64; NaN once a path has stopped.
         """
+        self._check_pair(i, j)
         return angle(self.V, i, j)
 
     def log_variance(self, i: int) -> NDArray[np.float64]:
@@ -201,7 +231,32 @@ class Ensemble(StoppingPaths):
         Returns:
             Log-variances, float64; +inf once input `i` has exploded, NaN on paths that stopped otherwise.
         """
+        self._check_inputs(i)
         return log_variance(self.V, i)
+
+    def _check_pair(self, i: int, j: int) -> None:
+        """Refuse an input that is zero, and count the paths on which a variance has vanished."""
+        self._check_inputs(i, j)
+        absent = np.zeros(self.alive.shape, bool)
+        for k in (i, j):
+            zero = self.alive & (self.V[..., k, k] == 0)
+            if zero.any() and np.array_equal(zero, self.alive):
+                raise ValueError(f"input {k} is zero, so it has no correlation with others; leave it out.")
+            absent |= zero
+        counts = absent.sum(axis=1)
+        if counts.max() > 0:
+            at = int(counts.argmax())
+            warnings.warn(
+                f"{counts[at]} of {self.paths} paths have no correlation of inputs {i} and {j} at layer time "
+                f"τ={self.tau[at]:.4g}: a variance is 0 there, and the value NaN.",
+                FailedPathsWarning,
+                stacklevel=3,
+            )
+
+    def _check_inputs(self, *inputs: int) -> None:
+        for i in inputs:
+            if not isinstance(i, int | np.integer) or not -self.m <= i < self.m:
+                raise IndexError(f"inputs must be numbers from 0 to {self.m - 1}, as m={self.m}, got {i!r}.")
 
     def evaluate(self, f: MatrixStatistic) -> NDArray[np.float64]:
         """Return a statistic on every path, shape (times, paths, ...).

@@ -89,9 +89,14 @@ def over_survivors(
 
 def quantiles_of_all(values: NDArray[np.float64], q: Any, tau: NDArray[Any]) -> Estimate:
     """Quantiles as `quantiles`, with checked probabilities and a warning that counts NaN."""
-    probabilities = np.asarray(q, dtype=np.float64)
-    if probabilities.ndim > 1 or not np.all((probabilities > 0) & (probabilities < 1)):
-        raise ValueError("q must be a probability strictly between 0 and 1, or a sequence of them.")
+    refusal = "q must be a probability strictly between 0 and 1, or a sequence of them."
+    try:
+        probabilities = np.asarray(q, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(refusal) from error
+    inside = (probabilities > 0) & (probabilities < 1)
+    if probabilities.ndim > 1 or probabilities.size == 0 or not np.all(inside):
+        raise ValueError(refusal)
     missing = np.isnan(values).reshape(*values.shape[:2], -1).any(-1).sum(1)
     if missing.max() > 0:
         k = int(missing.argmax())

@@ -44,7 +44,8 @@ class LazyTraining:
         times: (times,) training time t of gradient flow, or numbers of updates.
         outputs: (times, m, outputs) f_μ(t) for every training and test point.
         loss: (times,) (1/2P) Σ (f - y)² over training points, summed over outputs.
-        modes: (P,) eigenvalues of the training kernel, increasing; mode k decays like e^{-η_0 λ_k t/P}.
+        modes: (P,) eigenvalues of the training kernel, increasing, 0 where they are below rounding; mode k decays like
+            e^{-η_0 λ_k t/P}.
     """
 
     times: Float[np.ndarray, " times"]

@@ -69,6 +69,8 @@ def as_json(metadata: dict[str, Any]) -> dict[str, Any]:
             return x.tolist()
         raise TypeError(f"{type(x).__name__}")
 
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a dictionary such as {{'label': 'mine'}}, got {metadata!r}.")
     try:
         result: dict[str, Any] = json.loads(json.dumps(metadata, default=convert))
     except (TypeError, ValueError) as e:

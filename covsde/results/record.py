@@ -98,12 +98,32 @@ class Record(abc.ABC):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is damaged, not a result of this kind, or comes from a newer version.
+            ValueError: if it is damaged, not a result of this kind, comes from a newer version, or holds what its
+                status excludes.
         """
         what = f"a {cls.__name__} result" if cls._marked else "an ensemble"
         names = [*cls._arrays(), *cls._marks()]
         arrays, metadata = load_npz(path, names, _FORMAT, f"{cls.__name__}.save", what)
-        return cls(**{name: arrays[name] for name in cls._arrays()}, metadata=metadata)
+        try:
+            found = cls(**{name: arrays[name] for name in cls._arrays()}, metadata=metadata)
+            found._check_values()
+        except (TypeError, ValueError) as error:
+            where = os.fspath(path)
+            raise ValueError(f"path: {where!r} is no sound result, so compute it again: {error}") from error
+        return found
+
+    def _check_values(self) -> None:
+        """Refuse values that no path with its status has: what a file says is not taken on trust.
+
+        Raises:
+            ValueError: naming the array and a path.
+        """
+        fine = self.status == PathStatus.FINE
+        for name, axis in self.path_axis.items():
+            values = np.moveaxis(getattr(self, name), axis, 0)
+            missing = fine & np.isnan(values.reshape(len(values), -1)).any(axis=1)
+            if missing.any():
+                raise ValueError(f"{name} holds NaN on path {int(missing.argmax())}, whose status is FINE.")
 
     @classmethod
     def _arrays(cls) -> list[str]:

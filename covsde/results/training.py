@@ -270,6 +270,11 @@ class TrainedKernels(Training):
             optional=[f"without_{name}" for name in parts],
         )
         status = PathStatus(int(arrays.pop("status")))
+        if status == PathStatus.FINE and np.isnan(arrays["outputs"]).any():
+            raise ValueError(
+                f"path: {os.fspath(path)!r} is no sound result, so compute it again: outputs holds NaN, and the status "
+                "is FINE."
+            )
         standard_error = {name: arrays.pop(f"error_{name}") for name in KernelTrajectory._fields}
         replicates = {name: arrays.pop(f"without_{name}") for name in parts if f"without_{name}" in arrays}
         return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata, replicates=replicates)

@@ -6,6 +6,7 @@ runs the plan, and `question.plan(...)` returns it.
 
 import functools
 import inspect
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args, runtime
 import jax
 import numpy as np
 
+from covsde.inputs.arguments import checked_switch
 from covsde.run.checkpoint import Arrays, identity_of
 from covsde.run.chunks import Chunks
 
@@ -44,6 +46,9 @@ class Plan(Generic[Result]):
     path_bytes: int
     progress: bool | None = None
     checkpoint: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_how(self.progress, self.checkpoint)
 
     @property
     def bytes(self) -> int:
@@ -77,10 +82,20 @@ class Plan(Generic[Result]):
             instead: progress or checkpoint, in place of the plan's own.
         """
         how = {"progress": self.progress, "checkpoint": self.checkpoint} | instead
+        _check_how(**how)
         start = time.perf_counter()
         with self.precision():
             found = self.chunks.run(self.metadata, **how)
         return self.result(found, self.metadata | {"seconds": time.perf_counter() - start})
+
+
+def _check_how(progress: Any, checkpoint: Any) -> None:
+    """Refuse what is no switch and no folder."""
+    if progress is not None:
+        checked_switch("progress", progress)
+    folder = os.fspath(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
+    if folder is not None and (not isinstance(folder, str) or folder == "" or "\0" in folder):
+        raise ValueError(f"checkpoint must be the name of a folder, such as 'run1', got {checkpoint!r}.")
 
 
 def precision(dtype: np.dtype) -> Any:

@@ -10,3 +10,4 @@ from covsde.solvers.terms import covariance_terms as covariance_terms
 from covsde.solvers.two_inputs import AngleEuler as AngleEuler
 from covsde.solvers.two_inputs import CorrelationEuler as CorrelationEuler
 from covsde.solvers.two_inputs import LampertiEuler as LampertiEuler
+from covsde.solvers.two_inputs import refuse_zero_input as refuse_zero_input

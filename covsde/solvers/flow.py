@@ -56,8 +56,13 @@ class RungeKutta(diffrax.AbstractSolver):
         """Order of the method."""
         return self.method.order(terms)
 
-    def check(self, ode: AbstractFlow, m: int, longest: float, where: str) -> None:
-        """Any step is allowed."""
+    def check(self, ode: Any, m: int, longest: float, where: str) -> None:
+        """Any step of a deterministic limit is allowed."""
+        if not isinstance(ode, AbstractFlow):
+            raise ValueError(
+                f"solver={type(self).__name__}() steps deterministic limits, not {type(ode).__name__}: leave "
+                "solver out for the architecture's own."
+            )
 
     def last_valid(
         self, ode: AbstractFlow, layout: AbstractLayout, state: CovarianceState, grid: Float[Array, " times"]

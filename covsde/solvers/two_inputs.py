@@ -5,15 +5,17 @@ Their noises have covariance [[2, 2ρ², ρs], [2ρ², 2, ρs], [ρs, ρs, s²]]
 """
 
 import abc
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.covariance.correlation import correlation_drift
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.solvers.cone import AbstractConeSolver
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
-from covsde.solvers.terms import Elapsed
+from covsde.solvers.terms import Elapsed, refuse_other_equation
 
 
 class AbstractTwoInputEuler(AbstractConeSolver):
@@ -33,8 +35,9 @@ class AbstractTwoInputEuler(AbstractConeSolver):
     ) -> tuple[Float[Array, " paths"], Array]:
         """The new correlation from ν and the increment that drives dρ = … + (1-ρ²) dW, and where it is one."""
 
-    def check(self, sde: NeuralCovarianceSDE, m: int, longest: float, where: str) -> None:
-        """Two inputs."""
+    def check(self, sde: Any, m: int, longest: float, where: str) -> None:
+        """Two inputs of an MLP."""
+        refuse_other_equation(self, sde, NeuralCovarianceSDE)
         if m != 2:
             raise ValueError(f"solver={type(self).__name__}() is for two inputs, got m={m}: use Strang().")
 
@@ -58,6 +61,16 @@ class AbstractTwoInputEuler(AbstractConeSolver):
         rho_new, valid = self.move(rho, correlation_drift(sde.drift, v1, v2, v12), g[0], h)
         covariance = rho_new * jnp.sqrt(v1_new) * jnp.sqrt(v2_new)
         return layout.from_entries({(0, 0): v1_new, (1, 0): covariance, (1, 1): v2_new}), valid
+
+
+def refuse_zero_input(solver: object, V0: Float[np.ndarray, "m m"]) -> None:
+    """Refuse an input without a direction for solvers in the coordinates of two."""
+    zero = np.diagonal(V0) == 0
+    if isinstance(solver, AbstractTwoInputEuler) and np.any(zero):
+        raise ValueError(
+            f"solver={type(solver).__name__}() is for inputs that are not zero, and input {int(np.argmax(zero))} is: "
+            "use Strang()."
+        )
 
 
 class CorrelationEuler(AbstractTwoInputEuler):

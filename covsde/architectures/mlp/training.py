@@ -12,8 +12,8 @@ import numpy as np
 
 from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.feature_learning import limit_vectors
-from covsde.descent.task import Ends, Sizes, Task, checked_switch
-from covsde.inputs.arguments import finite_number
+from covsde.descent.task import Ends, Sizes, Task
+from covsde.inputs.arguments import checked_switch, finite_number
 
 
 @dataclass(frozen=True)

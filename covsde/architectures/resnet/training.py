@@ -23,9 +23,9 @@ from covsde.descent.particles import (
     train_particles,
 )
 from covsde.descent.passes import solve_pass, sweep
-from covsde.descent.task import Sizes, Task, checked_switch
+from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
-from covsde.inputs.arguments import finite_number, positive_int
+from covsde.inputs.arguments import checked_switch, finite_number, positive_int
 from covsde.moments.of_activation import PiecewiseLinear, moments_of
 from covsde.numerics.typing import Function
 

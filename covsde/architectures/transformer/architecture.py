@@ -18,7 +18,7 @@ from covsde.architectures.transformer.network.weights import Block, TransformerN
 from covsde.architectures.transformer.steps import TransformerStrang
 from covsde.covariance.clock import UniformClock
 from covsde.covariance.drifts import ReLUDrift, drift_of
-from covsde.inputs.arguments import hyperparameter, positive_int
+from covsde.inputs.arguments import checked_switch, hyperparameter, instance_of, positive_int
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.typing import Hyperparameter
 from covsde.solvers.defaults import default_steps
@@ -95,9 +95,10 @@ class Transformer(AbstractArchitecture):
             lambda T: T > 0 or (T == 0 and shaping == "depth"),
             "must be positive, got {}; only with shaping='depth' may it be 0, for a width that goes to infinity first.",
         )
-        self.output_matrix = bool(output_matrix)
+        self.output_matrix = checked_switch("output_matrix", output_matrix)
         self.key_size = None if key_size is None else positive_int("key_size", key_size)
         self.attention = Attention() if attention is None else attention
+        instance_of("attention", self.attention, Attention, "an Attention such as Attention(centred=False)")
         if normalisation not in (None, "pre", "post"):
             raise ValueError(f"normalisation must be None, 'pre' or 'post', got {normalisation!r}.")
         self.normalisation = normalisation

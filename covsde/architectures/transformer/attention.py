@@ -1,6 +1,7 @@
 """Which keys each token may attend to, and how an attention matrix is shaped: shared by limits and networks."""
 
 import abc
+import math
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from covsde.inputs.arguments import hyperparameter
+from covsde.inputs.arguments import checked_switch, finite_number, hyperparameter
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
 
@@ -96,6 +97,10 @@ class Attention(eqx.Module):
     centred: bool = eqx.field(static=True, default=True)
     scaled: bool = eqx.field(static=True, default=True)
 
+    def __check_init__(self) -> None:
+        for name in ("identity", "centred", "scaled"):
+            checked_switch(name, getattr(self, name))
+
     @property
     def shaped(self) -> bool:
         """Whether all three modifications are on."""
@@ -125,8 +130,8 @@ def attention_strength(gamma: Any, tau0: Any) -> tuple[Hyperparameter, Hyperpara
     if is_traced(tau0):
         return g, hyperparameter("tau0", tau0)
     try:
-        t = float(tau0)
-    except (TypeError, ValueError) as error:
+        t = math.inf if isinstance(tau0, float) and tau0 == math.inf else finite_number("tau0", tau0)
+    except ValueError as error:
         raise ValueError(f"tau0 must be a positive number or inf, got {tau0!r}.") from error
     if not t > 0:
         raise ValueError(f"tau0 must be a positive number or inf, got {tau0!r}.")

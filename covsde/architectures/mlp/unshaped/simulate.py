@@ -95,6 +95,11 @@ def simulate_unshaped(
     grid, every = time_grid(steps, None if save_at is None else np.ravel(save_at).tolist())
     tau = grid[::every]
     solver = LinearSplitting() if solver is None else solver
+    # Others of Diffrax solve the Stratonovich equation, or refuse its noise: another law.
+    if not isinstance(solver, LinearSplitting) and type(solver) is not diffrax.Euler:
+        raise ValueError(
+            f"solver must be LinearSplitting() or diffrax.Euler(), which solve the Itô SDE, got {solver!r}."
+        )
     sde = SingularSDE(float(layer.lam), float(layer.M), T)
 
     def one(chunk_key: PRNGKeyArray, size: int) -> Arrays:
