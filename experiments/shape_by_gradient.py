@@ -16,7 +16,7 @@ import covsde as cs
 
 RHO0, T, TARGET = 0.2, 1.0, 0.6
 V0 = np.array([[1.0, RHO0], [RHO0, 1.0]])
-START, RATE, ITERATIONS, STEPS = (0.25, -0.25), 3.0, 30, 20
+START, RATE, ITERATIONS, STEPS = (0.25, -0.25), 3.0, 15, 20
 
 
 def shaped(shape) -> cs.MLP:
@@ -44,8 +44,8 @@ def descend(key: jax.Array, paths: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    run = common.settings(__file__, __doc__, argv, paths=(4000, 20_000), draws=(1000, 8000))
-    widths = run.pick((25, 50), (50, 150))
+    run = common.settings(__file__, __doc__, argv, paths=(4000, 20_000), draws=(4000, 8000))
+    widths = run.pick((25, 100), (50, 150))
     shapes, means = descend(common.key(run, 0), run.paths)
 
     figure, axes = common.panels(1, 3, width=4.0)
@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     axes[0].axhline(TARGET, color=common.BLACK, linestyle=":", linewidth=1.5, label=f"target {TARGET:g}")
     axes[0].plot(iterations, means, color=common.LIMIT, marker=".", label="limit, the paths of the descent")
     axes[0].set(xlabel="iteration", ylabel="mean correlation at τ = 1", title="descent", ylim=(0, 0.8))
-    bins, rows, arrays = np.linspace(-1, 1, run.pick(31, 61)), [], {"shapes": shapes, "means": means}
+    axes[0].set_xticks(range(0, ITERATIONS + 1, 5))
+    bins, rows, arrays = np.linspace(-1, 1, run.pick(25, 61)), [], {"shapes": shapes, "means": means}
     ends = ((0, "before"), (ITERATIONS, "after"))
     for ax, (i, when) in zip(axes[1:], ends, strict=True):
         architecture = shaped(shapes[i])
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             common.histogram(ax, rho, bins, label=f"networks, n = {n}", **style)
             value, error = common.mean(rho)
             axes[0].errorbar(
-                i + 0.9 * (k + 1) * (-1 if when == "before" else 1),
+                i + 0.5 * (k + 1) * (-1 if when == "before" else 1),
                 value,
                 yerr=2 * error,
                 fmt=common.MARKERS[k],
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         ax.axvline(law.mean[-1], color=common.BLACK, linewidth=1.2, label="mean of the limit, exact")
         if when == "after":
             ax.axvline(TARGET, color=common.BLACK, linestyle=":", linewidth=1.8, label=f"target {TARGET:g}")
-        ax.set(xlabel="correlation ρ at τ = 1", xlim=(-1, 1))
+        ax.set(xlabel="correlation ρ at τ = 1", xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1))
         ax.set_title(f"{when}: c± = ({shapes[i][0]:+.2f}, {shapes[i][1]:+.2f})")
         ax.legend(loc="upper left")
     axes[1].set_ylabel("density")
@@ -97,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
         figure,
         arrays,
         caption=f"Two inputs, ρ₀ = {RHO0}, T = {T:g}; {ITERATIONS} steps of gradient descent on c± at rate {RATE:g}, "
-        f"on {run.paths} paths. {run.draws} networks of each width n = d; none of the samples was used in the descent.",
+        f"on {run.paths} paths. {run.draws} networks of each width, as deep as wide; the descent saw none "
+        "of these samples.",
         columns=("when", "law", "mean ρ at τ = 1"),
         rows=rows,
         parameters={

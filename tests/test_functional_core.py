@@ -12,6 +12,8 @@ from scipy.special import polygamma
 
 import covsde as cs
 from covsde.numerics.keys import typed_key
+from covsde.solvers import cone
+from covsde.solvers.layout import DenseLayout
 
 KEY = jax.random.key(3)
 V2 = np.array([[1.0, 0.3], [0.3, 1.4]])
@@ -121,11 +123,12 @@ def test_repeated_and_zero_inputs_have_derivatives_that_keep_them_so(case: str) 
     assert float(by_scale) == pytest.approx(float(difference), rel=1e-6)
 
 
-def test_beyond_eight_inputs_derivatives_are_differences_too() -> None:
-    V0 = cs.gram(np.random.default_rng(0).normal(size=(9, 12)))
+def test_in_the_layout_of_many_inputs_derivatives_are_differences_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cone, "layout_for", DenseLayout)
 
     def f(c: Any) -> Any:
-        return statistic(cs.solve(relu(0.0, c, 0.5).limit(), V0, KEY, paths=8, steps=2))
+        # A number of paths of its own: a program compiled for the other layout must not be found again.
+        return statistic(cs.solve(relu(0.0, c, 0.5).limit(), V2, KEY, paths=23, steps=2))
 
     plain, h = jax.jit(f), 1e-5
     difference = (plain(-1 + h) - plain(-1 - h)) / (2 * h)
@@ -191,7 +194,10 @@ def test_the_derivative_of_the_paths_that_live_is_right_beside_paths_that_explod
         return cs.solve(limit, scale * jnp.asarray(V2), KEY, paths=128, steps=8)
 
     def of_the_living(a: Any, scale: Any) -> Any:
-        return jnp.nanmean(jnp.tanh(correlation(V_of(a, scale)[-1])))
+        V = V_of(a, scale)[-1]
+        lives = ~jnp.any(jnp.isnan(V), axis=(1, 2))
+        # Others are replaced before anything is computed from them: 0 · NaN is NaN.
+        return jnp.mean(correlation(jnp.where(lives[:, None, None], V, jnp.asarray(V2)[None])), where=lives)
 
     V = V_of(1.0, 1.0)
     living = int(jnp.sum(~jnp.isnan(correlation(V[-1]))))
@@ -203,9 +209,10 @@ def test_the_derivative_of_the_paths_that_live_is_right_beside_paths_that_explod
     difference = (plain(1.0, 1 + h) - plain(1.0, 1 - h)) / (2 * h)
     assert float(by_scale) == pytest.approx(float(difference), rel=1e-5)
     # A mean over all of them does not exist, and neither does its derivative.
-    value, slope = jax.value_and_grad(lambda a: jnp.mean(correlation(V_of(a, 1.0)[-1])))(1.0)
-    assert np.isnan(value)
-    assert np.isnan(slope)
+    for f in (lambda a: jnp.mean(correlation(V_of(a, 1.0)[-1])), lambda a: jnp.mean(V_of(a, 1.0))):
+        value, slope = jax.jit(jax.value_and_grad(f))(1.0)
+        assert np.isnan(value)
+        assert not np.isfinite(slope)
 
 
 SIMULATED = {
@@ -244,16 +251,12 @@ def test_it_is_the_same_under_jit_and_vmap_over_shapes_and_keys() -> None:
 
 def test_numbers_are_checked_where_they_are_numbers() -> None:
     limit = relu(0.0, -1.0, 1.0).limit()
-    with pytest.raises(ValueError, match=r"limit must be an equation such as MLP\(ShapedReLU\(0, -1\)\)\.limit\(\)"):
-        cs.solve(relu(0.0, -1.0, 1.0), V2, KEY, paths=2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="V0 is not positive semidefinite"):
         cs.solve(limit, [[1.0, 2.0], [2.0, 1.0]], KEY, paths=2)
     with pytest.raises(ValueError, match="steps must be given: this limit takes about 500"):
         cs.solve(relu(0.0, -1.0, 50.0).limit(), V2, KEY, paths=2)
     with pytest.raises(ValueError, match="steps=2 is too few"):
         cs.solve(relu(0.0, -9.0, 1.0).limit(), V2, KEY, paths=2, steps=2)
-    with pytest.raises(ValueError, match=r"solver must be one of covsde\.solvers"):
-        cs.solve(limit, V2, KEY, paths=2, solver=cs.Strang)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"V0 must be an \(m, m\) Gram matrix, got shape \(2,\)"):
         jax.jit(lambda V0: cs.solve(limit, V0, KEY, paths=2))(jnp.ones(2))
     with pytest.raises(ValueError, match=r"c_minus must be a single number, got an array of shape \(2,\)"):

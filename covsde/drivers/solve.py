@@ -41,8 +41,9 @@ def solve(
     Derivatives are pathwise, with the random numbers held fixed: with respect to V0 and to every number in `limit`, and
     so to c_plus, c_minus, a, depth_to_width, gamma, beta, … of the architecture that it was made from. Arguments are
     checked where they are numbers; the values of traced ones are not known. A path that has stopped is NaN from there
-    on, with +∞ for variances that exploded, as in `simulate`: a mean over all paths, and its derivative, are then NaN
-    too, and a mean over the others (`jnp.nanmean` of bounded statistics) has the derivative of the others.
+    on, with +∞ for variances that exploded, as in `simulate`: a mean over all paths, and its derivative, are then not
+    finite either. Where such paths are replaced by others before anything is computed from them, as in
+    `jnp.where(lives[:, None, None], V, V0)`, the derivative of a mean over those that live is right.
 
         def mean_correlation(c):
             mlp = cs.MLP(cs.ShapedReLU(c_plus=0.0, c_minus=c), depth_to_width=1.0)

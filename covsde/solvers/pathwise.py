@@ -1,9 +1,9 @@
 """The same steps as those of `solve`, as a scan that JAX differentiates forwards and backwards, path by path.
 
 The number of steps is known, so a `jax.lax.scan` over Diffrax's own `solver.step` takes the place of its while loop;
-paths come out the same to the last bit. The step in which a path stops has no derivative, and nothing after it is ever
-read: there the derivative is taken at another, harmless covariance and multiplied by 0, so that the NaN of one path
-never reaches the paths beside it.
+paths come out the same to the last bit. The step in which a path stops has no derivative: there it is taken at another,
+harmless covariance and multiplied by 0, so that the NaN of one path never reaches the paths beside it. Whoever uses
+what a path holds after its end gets a derivative that is infinite or NaN, as the value is.
 """
 
 from typing import Any
@@ -103,17 +103,31 @@ def solve_pathwise(
     final, later = jax.lax.scan(between_saves, y0, times)
     entries = jnp.concatenate([layout.stack(y0.V)[None], later])
     clock = jax.lax.stop_gradient(solver.last_valid(limit, layout, final, grid))
-    return _matrices(_known(entries, clock, grid[::every], layout, limit.ceiling), m)
+    after, known = _ends(entries, clock, grid[::every], layout, limit.ceiling)
+    # 0 with an infinite derivative: the largest number twice. By the mask, not a constant, which XLA would square to
+    # infinity, and 0 · ∞ would reach those who do not use these entries.
+    largest = jnp.where(after, jnp.finfo(V0.dtype).max, 1)
+    sensitivity = _zero_that_depends_on((limit, V0)) * largest * largest
+    return _matrices(jnp.where(after, known + sensitivity, entries), m)
 
 
-def _known(
+def _zero_that_depends_on(numbers: Any) -> Float[Array, ""]:
+    finite = [jnp.where(jnp.isfinite(x), x, 0) for x in jax.tree.leaves(numbers)]
+    total = jnp.sum(jnp.stack([jnp.sum(x) for x in finite]))
+    return total - jax.lax.stop_gradient(total)
+
+
+def _ends(
     entries: Float[Array, "times entries paths"],
     clock: Float[Array, " paths"],
     tau: Float[Array, " times"],
     layout: AbstractLayout,
     ceiling: Any,
-) -> Float[Array, "times entries paths"]:
-    """NaN after each path's end, +∞ for the variances that ended it; see `covsde.run.outcome.limit_chunk`."""
+) -> tuple[Bool[Array, "times 1 paths"], Float[Array, "1 entries paths"]]:
+    """Which times are after a path's end, and what it holds there: NaN, +∞ for variances that ended it.
+
+    The same as `covsde.run.outcome.limit_chunk`, which writes reports too.
+    """
     slack = 1e-5
     # Variances are watched at every step, covariances here: a path ends at its last save without a NaN.
     clean = jnp.all(~jnp.isnan(entries), axis=1) | (tau[:, None] > clock[None] + slack)
@@ -126,7 +140,7 @@ def _known(
     diagonal = jnp.asarray([i == j for i, j in layout.tree()])[:, None]
     blown = diagonal & (jnp.isposinf(entries[-1]) | (entries[-1] > ceiling)) & jnp.isfinite(ceiling)
     known = jnp.where(blown, jnp.inf, jnp.nan).astype(entries.dtype)
-    return jnp.where(after[:, None, :], known[None], entries)
+    return after[:, None, :], known[None]
 
 
 def _matrices(entries: Float[Array, "times entries paths"], m: int) -> Float[Array, "times paths m m"]:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -112,6 +113,22 @@ class _Fluctuation(diffrax.AbstractTerm):
         )
 
 
+class _Drift(eqx.Module):
+    """The drift as a vector field. A module, not a closure, so that JAX sees the numbers it depends on."""
+
+    sde: NeuralCovarianceSDE
+    layout: AbstractLayout
+
+    def __call__(self, t: Time, y: CovarianceState, args: object) -> CovarianceState:
+        _, psd = self.layout.cholesky(y.V)
+        moving = running(y, t) & psd & healthy(self.layout, y.V, self.sde.ceiling)
+        drift = self.sde.drift
+        rate = self.layout.map(lambda v: drift.rate(v, v, v), drift.rate, y.V)
+        change = jax.tree.map(lambda b: self.sde.drift_clock.rate(t) * b, rate)
+        still = jax.tree.map(jnp.zeros_like, change)
+        return CovarianceState(self.layout.select(moving, change, still), moving.astype(y.clock.dtype))
+
+
 def covariance_terms(sde: NeuralCovarianceSDE, layout: AbstractLayout, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
     """The SDE as `MultiTerm(drift, noise)` for any Itô solver of Diffrax, e.g. `diffrax.Euler()`.
 
@@ -124,12 +141,4 @@ def covariance_terms(sde: NeuralCovarianceSDE, layout: AbstractLayout, path: dif
         Terms on `CovarianceState`; paths that lose PSD or explode stand still and their clock stops.
     """
 
-    def drift(t: Time, y: CovarianceState, args: object) -> CovarianceState:
-        _, psd = layout.cholesky(y.V)
-        moving = running(y, t) & psd & healthy(layout, y.V, sde.ceiling)
-        rate = layout.map(lambda v: sde.drift.rate(v, v, v), sde.drift.rate, y.V)
-        change = jax.tree.map(lambda b: sde.drift_clock.rate(t) * b, rate)
-        still = jax.tree.map(jnp.zeros_like, change)
-        return CovarianceState(layout.select(moving, change, still), moving.astype(y.clock.dtype))
-
-    return diffrax.MultiTerm(diffrax.ODETerm(drift), _Fluctuation(sde, layout, path))
+    return diffrax.MultiTerm(diffrax.ODETerm(_Drift(sde, layout)), _Fluctuation(sde, layout, path))
