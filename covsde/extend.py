@@ -33,3 +33,5 @@ from covsde.covariance.sde import NeuralCovarianceSDE as NeuralCovarianceSDE
 from covsde.covariance.velocities import AbstractVelocities as AbstractVelocities
 from covsde.moments.of_activation import AbstractMoments as AbstractMoments
 from covsde.moments.of_activation import moments_of as moments_of
+from covsde.solvers.defaults import default_solver as default_solver
+from covsde.solvers.defaults import default_steps as default_steps

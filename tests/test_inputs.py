@@ -16,7 +16,7 @@ SETUP = """
 import json, sys
 import diffrax, jax, jax.numpy as jnp, numpy as np
 import covsde as cs
-from covsde.inputs import check_gram
+from covsde.inputs.gram import check_gram
 V0 = np.eye(2)
 relu = cs.ShapedReLU(0.5, -0.5)
 mlp = cs.MLP(relu, 1.0)
