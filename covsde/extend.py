@@ -39,3 +39,5 @@ from covsde.descent.task import Sizes as Sizes
 from covsde.descent.task import Task as Task
 from covsde.moments.of_activation import AbstractMoments as AbstractMoments
 from covsde.moments.of_activation import moments_of as moments_of
+from covsde.solvers.defaults import default_solver as default_solver
+from covsde.solvers.defaults import default_steps as default_steps

@@ -107,11 +107,11 @@ def test_derivatives_forwards_are_those_backwards() -> None:
 @pytest.mark.parametrize("case", ["relu", "silu, bias and gain"])
 def test_repeated_and_zero_inputs_have_derivatives_that_keep_them_so(case: str) -> None:
     make, parameters, steps, _ = CASES[case]
-    x = np.array([[1.0, 0.2], [1.0, 0.2], [0.0, 0.0], [-0.3, 0.9]])
+    x = np.array([[1.0, 0.2], [1.0, 0.2], [0.0, 0.0]])
 
     def f(parameters: Any, scale: Any) -> Any:
         V = cs.solve(make(*parameters).limit(), scale * x @ x.T / 2, KEY, paths=16, steps=steps)
-        return jnp.mean(jnp.tanh(V[-1]) * np.arange(16.0).reshape(1, 4, 4))
+        return jnp.mean(jnp.tanh(V[-1]) * np.arange(9.0).reshape(1, 3, 3))
 
     at, h = jnp.asarray(parameters), 1e-5
     plain = jax.jit(f)
