@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -243,14 +244,14 @@ def test_interrupt_and_resume(folder, capsys, monkeypatch):
     command = ["compare", "--inputs", "x.csv", *SMALL]
     sample = compare.sample_networks.plan
 
-    class Interrupted:
-        def rehearse(self):
-            return
+    def stop(computed):
+        raise KeyboardInterrupt
 
-        def run(self, **how):
-            raise KeyboardInterrupt
+    def interrupted(*args, **kwargs):
+        plan = sample(*args, **kwargs)
+        return dataclasses.replace(plan, chunks=dataclasses.replace(plan.chunks, finish=stop))
 
-    monkeypatch.setattr(compare.sample_networks, "plan", lambda *args, **kwargs: Interrupted())
+    monkeypatch.setattr(compare.sample_networks, "plan", interrupted)
     assert main(command) == 130
     assert "start it with --resume" in capsys.readouterr().err
     assert not (folder / "covsde-compare").exists()
