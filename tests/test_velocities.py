@@ -17,8 +17,7 @@ from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.training import descend, observe
 from covsde.architectures.mlp.network.velocities import feature_velocities
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.losses import squared
-from covsde.descent.task import Ends
+from covsde.descent.task import Ends, Task
 
 PAIR = np.asarray(problems.PAIR)
 Y = np.array([1.0, -1.0])
@@ -76,7 +75,8 @@ def test_velocities_are_those_of_a_small_training_step() -> None:
         return hidden_vectors(moved, x)[1]
 
     forth, back = (features(network, jnp.asarray(sign * small)) for sign in (1, -1))
-    moved = eqx.filter_jit(feature_velocities)(network, x, y, squared, rate, jnp.asarray(s))
+    task = Task.of(cs.Data(PAIR, Y), loss="squared", learning_rate=0.7, updates=1, substeps=1, settings=None)
+    moved = eqx.filter_jit(feature_velocities)(network, x, task.arrays(x.dtype), jnp.asarray(s))
     np.testing.assert_allclose((forth - back) / (2 * small), moved, rtol=1e-7, atol=1e-8)
     assert np.max(np.abs(moved)) > 0.1
 

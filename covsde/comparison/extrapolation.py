@@ -1,6 +1,6 @@
 """From finite widths to infinite width, and from finite steps to infinitely many."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from covsde.results.estimate import Estimate
 
+# A tuple is not an ArrayLike where annotations are checked at run time.
+Column = ArrayLike | Sequence[float | int]
 
-def convergence_rate(widths: ArrayLike, errors: ArrayLike, standard_errors: ArrayLike) -> tuple[float, float]:
+
+def convergence_rate(widths: Column, errors: Column, standard_errors: Column) -> tuple[float, float]:
     """Fit the power of the width at which errors decay, by weighted least squares of log|error| on log width.
 
     Args:
@@ -32,7 +35,7 @@ def convergence_rate(widths: ArrayLike, errors: ArrayLike, standard_errors: Arra
     return fit[1]
 
 
-def extrapolate(values: ArrayLike, standard_errors: ArrayLike, widths: ArrayLike, power: float = 1.0) -> Estimate:
+def extrapolate(values: Column, standard_errors: Column, widths: Column, power: float = 1.0) -> Estimate:
     """Extrapolate values at finite widths to infinite width, by weighted least squares in 1/width**power.
 
     Args:
@@ -104,7 +107,7 @@ def richardson(coarse: Any, fine: Any, f: Callable[[Any], Any]) -> Estimate:
 
 
 def _checked(
-    widths: ArrayLike, named: tuple[str, ArrayLike], standard_errors: ArrayLike
+    widths: Column, named: tuple[str, Column], standard_errors: Column
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     n, y, se = (np.asarray(x, dtype=np.float64) for x in (widths, named[1], standard_errors))
     if n.ndim != 1 or np.unique(n).size < 2 or np.any(n <= 0):

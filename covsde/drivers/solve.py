@@ -89,7 +89,7 @@ def solve(
         if not is_traced(limit):
             chosen.check(limit, m, float(np.max(np.diff(grid))), f"steps={wanted}")
         if not is_traced(V0):
-            refuse_zero_input(chosen, np.asarray(start))
+            refuse_zero_input(chosen, np.asarray(V0, np.float64))
     with generator():
         return _solve(
             as_arrays(limit, kind), chosen, start, typed_key(key), jnp.asarray(grid, kind), paths=paths, every=every

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def train(
     targets: Any,
     updates: int = 3,
     substeps: int = 1,
-    learning_rate: float = 1.0,
+    learning_rate: SupportsFloat = 1.0,
     paths: int = 2000,
     key: int | PRNGKeyArray = 0,
     loss: str | Loss = "squared",
@@ -54,12 +54,12 @@ def train(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-    output_scale: float | None = None,
-    richness: float | None = None,
+    output_scale: SupportsFloat | None = None,
+    richness: SupportsFloat | None = None,
     depth: int | None = None,
-    response: bool | None = None,
-    train_input: bool | None = None,
-    train_readout: bool | None = None,
+    response: bool | np.bool_ | None = None,
+    train_input: bool | np.bool_ | None = None,
+    train_readout: bool | np.bool_ | None = None,
 ) -> Plan[Training]:
     """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
 
@@ -100,7 +100,7 @@ def train(
     Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
     Waterloo, 2025); equations and scheme in covsde/architectures/mlp/feature_learning.py.
     """
-    given = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
+    given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
     task = _task(architecture, V0, targets, given, loss, learning_rate, updates, substeps)
     paths, kind = positive_int("paths", paths), resolve_dtype(dtype)
@@ -188,7 +188,7 @@ def train_networks(
     targets: Any,
     updates: int = 3,
     substeps: int = 1,
-    learning_rate: float = 1.0,
+    learning_rate: SupportsFloat = 1.0,
     width: int,
     draws: int = 2000,
     key: int | PRNGKeyArray = 1,
@@ -200,11 +200,11 @@ def train_networks(
     chunk: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-    output_scale: float | None = None,
-    richness: float | None = None,
-    response: bool | None = None,
-    train_input: bool | None = None,
-    train_readout: bool | None = None,
+    output_scale: SupportsFloat | None = None,
+    richness: SupportsFloat | None = None,
+    response: bool | np.bool_ | None = None,
+    train_input: bool | np.bool_ | None = None,
+    train_readout: bool | np.bool_ | None = None,
 ) -> Plan[Training]:
     """Train finite networks by gradient descent on their hidden matrices.
 
@@ -239,7 +239,7 @@ def train_networks(
     Raises:
         ValueError: for an argument out of range; the message names it.
     """
-    given = {"output_scale": output_scale, "richness": richness, "response": response}
+    given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
     task = _task(architecture, V0, targets, given, loss, learning_rate, updates, substeps)
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
