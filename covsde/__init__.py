@@ -48,6 +48,7 @@ from covsde.comparison.extrapolation import convergence_rate as convergence_rate
 from covsde.comparison.extrapolation import extrapolate as extrapolate
 from covsde.comparison.extrapolation import richardson as richardson
 from covsde.comparison.table import CurveComparison as CurveComparison
+from covsde.descent.optimizers import SGD as SGD
 from covsde.drivers.correlation_law import correlation_law as correlation_law
 from covsde.drivers.gradients import sample_network_gradients as sample_network_gradients
 from covsde.drivers.gradients import simulate_gradients as simulate_gradients
@@ -74,7 +75,7 @@ from covsde.results.kernels import LazyTraining as LazyTraining
 from covsde.results.output_law import OutputLaw as OutputLaw
 from covsde.results.status import FailedPathsWarning as FailedPathsWarning
 from covsde.results.status import PathStatus as PathStatus
-from covsde.results.training import TrainedKernels as TrainedKernels
+from covsde.results.trained_kernels import TrainedKernels as TrainedKernels
 from covsde.results.training import Training as Training
 from covsde.results.velocities import Velocities as Velocities
 from covsde.run.plan import Plan as Plan

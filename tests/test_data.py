@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import covsde as cs
-from covsde.inputs.data import check_target_columns, check_targets
+from covsde.inputs.data import check_target_columns
 
 PAIR = np.array([[1.0, 0.3], [0.3, 1.0]])
 LINEAR = cs.MLP(cs.Identity(), 0.5)
@@ -57,16 +57,15 @@ def test_what_is_no_target_is_refused_in_the_same_words_everywhere(use: str, tar
     [[True, False], [1, 0], np.array([1, 0], np.uint8), np.array([1, 0], np.float16), jnp.asarray([1.0, 0.0])],
 )
 def test_numbers_of_any_real_kind_are_targets(targets: Any) -> None:
-    for found in (check_targets(targets, 2), check_target_columns(targets, 2)[:, 0]):
+    for found in (cs.Data(PAIR, targets).targets, check_target_columns(targets, 2)[:, 0]):
         np.testing.assert_array_equal(found, [1.0, 0.0])
         assert found.dtype == np.float64
 
 
 def test_a_column_of_targets_is_one_number_per_input() -> None:
-    np.testing.assert_array_equal(check_targets([[1.0], [2.0]], 2), [1.0, 2.0])
     assert cs.Data(PAIR, targets=np.ones((2, 1))).targets.shape == (2,)
     with pytest.raises(ValueError, match=r"got shape \(1, 2\)"):
-        check_targets([[1.0, 2.0]], 2)
+        cs.Data(PAIR, [[1.0, 2.0]])
 
 
 LABELLED: dict[str, Any] = {

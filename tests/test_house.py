@@ -58,7 +58,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         PASSES: (
             "covsde.architectures.resnet.network.training:descend_low_rank",
             "covsde.descent.hidden_units:train_units",
-            "covsde.descent.householder:train_revealed",
             "covsde.descent.particles:train_particles",
         ),
         DRIVER: (

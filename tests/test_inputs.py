@@ -13,7 +13,6 @@ import pytest
 import scipy.sparse
 
 from covsde import gram
-from covsde.inputs.data import check_targets
 from covsde.inputs.gram import check_gram
 
 SETUP = """
@@ -214,7 +213,7 @@ X = [[1.0, 2.0], [0.5, -1.0]]
 )
 def test_arrays_of_other_libraries_are_inputs(x):
     np.testing.assert_array_equal(gram(x), gram(X))
-    np.testing.assert_array_equal(check_targets(jnp.asarray([1.0, -1.0], jnp.bfloat16), 2), [1.0, -1.0])
+    np.testing.assert_array_equal(cs.Data(np.eye(2), jnp.asarray([1.0, -1.0], jnp.bfloat16)).targets, [1.0, -1.0])
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def test_what_would_be_lost_is_refused_with_the_call_that_converts(x, sentence):
 
 def test_targets_with_masked_entries_are_refused():
     with pytest.raises(ValueError, match="targets has masked entries"):
-        check_targets(np.ma.masked_array([1.0, -1.0], [True, False]), 2)
+        cs.Data(np.eye(2), np.ma.masked_array([1.0, -1.0], [True, False]))
 
 
 def test_check_gram_accepts_singular_and_rounded():

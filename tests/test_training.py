@@ -16,11 +16,12 @@ from covsde.architectures.mlp.feature_learning import NEURONS, Layer
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.gradients import embed
 from covsde.architectures.mlp.network.layers import Layers
-from covsde.architectures.mlp.network.training import descend, hidden_matrices, observe
+from covsde.architectures.mlp.network.training import hidden_matrices
 from covsde.architectures.mlp.network.weights import MLPNetwork
+from covsde.descent.drawn import Moving, observe, rule_of, slopes
 from covsde.descent.householder import split
 from covsde.descent.losses import squared
-from covsde.descent.task import Ends
+from covsde.descent.task import Ends, Task
 
 PAIR = np.asarray(problems.PAIR)
 ONE = np.eye(1)
@@ -63,21 +64,28 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     def gradient(network: MLPNetwork) -> jax.Array:
         return squared(s * network(x)[:, 0], y)
 
-    seen = observe(network, x, jnp.asarray(s))
-    f, ntk = seen.outputs, seen.ntk
+    task = Task.of(cs.Data(PAIR, y), loss="squared", learning_rate=rate, updates=1, substeps=1, settings=None)
+    ends = Ends(jnp.asarray(s), True, True)
+    now = Moving(jnp.concatenate([network.input_weights[None], network.hidden_weights]), network.output_weights, x)
+    c_root = TANH.normalisation(n) ** 0.5
+
+    def phi(z: jax.Array) -> jax.Array:
+        return c_root * TANH.at_width(n)(z)
+
+    seen = observe(phi, now, jnp.arange(2), ends.scale, lambda f: (y - f[:, 0])[:, None])
+    f, ntk = seen.outputs[:, 0], seen.ntk
     np.testing.assert_allclose(f, s * network(x)[:, 0], rtol=1e-12)
-    after, moved_x = descend(
-        network, x, seen, jnp.asarray(PAIR), y - f, jnp.asarray(rate * s / n), Ends(jnp.asarray(s), True, True)
-    )
-    readout = gradient(network).output_weights
-    np.testing.assert_allclose(after.output_weights, network.output_weights - rate / n * readout, rtol=1e-10)
+    rule = rule_of(task.arrays(np.float64), n, ends)
+    after, _ = rule.step(now, rule.init(now), slopes(seen, jnp.asarray(PAIR), ends), jnp.asarray(0))
+    descent = gradient(network)
+    np.testing.assert_allclose(after.readouts, network.output_weights - rate / n * descent.output_weights, rtol=1e-10)
     # The inputs are E a with aᵀa = V0 and E orthogonal; E descends too.
     a = np.linalg.cholesky(PAIR).T
     E = jnp.asarray(np.asarray(x).T @ np.linalg.inv(a))
     slope = jax.grad(lambda E: squared(s * network((E @ a).T)[:, 0], y))(E)
-    np.testing.assert_allclose(moved_x, x - rate / n * (slope @ a).T, rtol=1e-10, atol=1e-14)
-    moves = [hidden_matrices(after), hidden_matrices(network), hidden_matrices(gradient(network))]
-    for new, old, slope in zip(*moves, strict=True):
+    np.testing.assert_allclose(after.inputs, x - rate / n * (slope @ a).T, rtol=1e-10, atol=1e-14)
+    new = (after.matrices[0], after.matrices[1:])
+    for new, old, slope in zip(new, hidden_matrices(network), hidden_matrices(descent), strict=True):
         np.testing.assert_allclose(new, old - rate / n * slope, rtol=1e-10, atol=1e-14)
     # The kernel is that of the parameters: Σ_W ∂f/∂W · ∂f/∂W, per layer.
     jacobian = eqx.filter_jacrev(lambda net: net(x)[:, 0])(network)

@@ -14,10 +14,11 @@ from reference import mlp as problems
 import covsde as cs
 from covsde.architectures.mlp.network.gradients import embed, hidden_vectors
 from covsde.architectures.mlp.network.layers import Layers
-from covsde.architectures.mlp.network.training import descend, observe
+from covsde.architectures.mlp.network.training import hidden_matrices
 from covsde.architectures.mlp.network.velocities import feature_velocities
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.task import Ends, Task
+from covsde.descent.losses import squared
+from covsde.descent.task import Task
 
 PAIR = np.asarray(problems.PAIR)
 Y = np.array([1.0, -1.0])
@@ -65,17 +66,18 @@ def test_velocities_are_those_of_a_small_training_step() -> None:
     plan = Layers.uniform(cs.ShapedSmooth(lambda z: jnp.tanh(z + 0.3)), n, 4)
     network = MLPNetwork(plan, out_size=1, in_size=n, key=jax.random.key(0), dtype=jnp.dtype(float))
 
+    task = Task.of(cs.Data(PAIR, Y), loss="squared", learning_rate=0.7, updates=1, substeps=1, settings=None)
+
     @eqx.filter_jit
     def features(network: MLPNetwork, step: jax.Array) -> jax.Array:
-        seen = observe(network, x, jnp.asarray(s))
-        eta = step * rate * s / x.shape[1]
-        moved, _ = descend(
-            network, x, seen, jnp.asarray(PAIR), y - seen.outputs, eta, Ends(jnp.asarray(s), False, False)
-        )
-        return hidden_vectors(moved, x)[1]
+        def loss(weights: Any) -> jax.Array:
+            return squared(s * eqx.tree_at(hidden_matrices, network, weights)(x)[:, 0], y)
+
+        weights = hidden_matrices(network)
+        moved = jax.tree.map(lambda w, g: w - step * rate / n * g, weights, jax.grad(loss)(weights))
+        return hidden_vectors(eqx.tree_at(hidden_matrices, network, moved), x)[1]
 
     forth, back = (features(network, jnp.asarray(sign * small)) for sign in (1, -1))
-    task = Task.of(cs.Data(PAIR, Y), loss="squared", learning_rate=0.7, updates=1, substeps=1, settings=None)
     moved = eqx.filter_jit(feature_velocities)(network, x, task.arrays(x.dtype), jnp.asarray(s))
     np.testing.assert_allclose((forth - back) / (2 * small), moved, rtol=1e-7, atol=1e-8)
     assert np.max(np.abs(moved)) > 0.1

@@ -83,16 +83,29 @@ class AbstractTrainable(AbstractArchitecture):
 
     Attributes:
         training_settings: a frozen dataclass of what training takes besides a `Task`, checked on making.
+        most_labels: with more labels than this their covariances, squares of their number, are kept only if asked for;
+            None if training needs them.
     """
 
     training_settings: eqx.AbstractClassVar[type]
+    most_labels: eqx.AbstractClassVar[int | None]
 
     @abc.abstractmethod
     def training_grid(self, task: Task) -> KernelGrid | None:
         """None if the limit of training is random; if it is deterministic, how `train_limit` should be run."""
 
+    def training_method(self, task: Task, method: str | None) -> str:
+        """How `train_limit` computes: what was asked for, or the default.
+
+        Raises:
+            ValueError: for a method that the architecture does not have.
+        """
+        if method is not None:
+            raise ValueError(f"method is a choice for the limit of an MLP, got {method!r}: drop it.")
+        return "law"
+
     @abc.abstractmethod
-    def training_steps(self, task: Task) -> int:
+    def training_steps(self, task: Task, method: str) -> int:
         """Default number of steps in layer time of `train_limit`."""
 
     @abc.abstractmethod

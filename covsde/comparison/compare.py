@@ -112,7 +112,7 @@ def _check_kind(limit: Any, network: Any) -> None:
 
 
 # What makes two results answers to one question, where both of them say it; architectures may differ.
-_PROBLEM = ("V0", "rho0", "targets", "loss", "learning_rate", "updates")
+_PROBLEM = ("V0", "rho0", "targets", "loss", "learning_rate", "updates", "optimizer", "batches", "centred")
 # Of the largest entry: the same inputs in float32 and in float64 are one problem.
 _ROUNDING = 1e-6
 
@@ -149,4 +149,7 @@ def _agree(ours: Any, theirs: Any) -> bool:
         a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     except (TypeError, ValueError):  # not numbers
         return False
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= _ROUNDING * np.max(np.abs(a), initial=0)))
+    if a.shape != b.shape or np.any(np.isnan(a) != np.isnan(b)):
+        return False
+    a, b = np.nan_to_num(a), np.nan_to_num(b)
+    return bool(np.all(np.abs(a - b) <= _ROUNDING * np.max(np.abs(a), initial=0)))

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde.descent.losses import Loss, checked_loss
-from covsde.inputs.arguments import finite_number, positive_int
+from covsde.descent.batches import Batches
+from covsde.descent.losses import Loss, checked_loss, cross_entropy, in_classes, loss_named
+from covsde.descent.optimizers import SGD, checked_optimizer
+from covsde.inputs.arguments import checked_switch, positive_int
 from covsde.inputs.data import Data
 from covsde.inputs.gram import check_variances
 
@@ -23,33 +25,61 @@ class Task(eqx.Module):
 
     Attributes:
         data: inputs and targets.
-        loss: of outputs (P,) and targets (P,), summed over the inputs.
-        learning_rate: η₀.
-        updates: recorded steps of gradient descent on all inputs.
-        substeps: gradient steps, of η₀/substeps each, from one recorded step to the next.
+        loss: of outputs and targets, (P,) or for several outputs (P, C), summed over the inputs.
+        optimizer: a `SGD`; for networks with weights also one of optax.
+        updates: recorded steps of gradient descent.
+        substeps: gradient steps, of η/substeps each, from one recorded step to the next.
+        batches: which inputs are trained at which update.
+        centred: whether outputs are counted from what they are at initialization.
         settings: what the family of the architecture adds, such as `MLPTraining`.
     """
 
     data: Data
     loss: Loss = eqx.field(static=True)
-    learning_rate: Float[Array, ""] | float
+    optimizer: Any
     updates: int = eqx.field(static=True)
     substeps: int = eqx.field(static=True)
+    batches: Batches
+    centred: bool = eqx.field(static=True)
     settings: Any = eqx.field(static=True)
 
     @classmethod
-    def of(cls, data: Data, *, loss: Any, learning_rate: Any, updates: Any, substeps: Any, settings: Any) -> "Task":
+    def of(
+        cls,
+        data: Data,
+        *,
+        loss: Any,
+        updates: Any,
+        substeps: Any,
+        settings: Any,
+        learning_rate: Any = 1.0,
+        optimizer: Any = None,
+        batches: Any = None,
+        centred: Any = False,
+    ) -> "Task":
         """From what a user gives.
 
         Raises:
             ValueError: for an argument out of range; the message names it.
         """
+        updates, substeps = positive_int("updates", updates, least=0), positive_int("substeps", substeps)
+        chosen = Batches.of(batches, data.inputs, updates)
+        data.check_known(chosen.trained)
+        if loss_named(loss) is cross_entropy:
+            data = Data(data.V0, in_classes(np.asarray(data.targets)))
+        rule = checked_optimizer(optimizer, learning_rate)
+        if isinstance(rule, SGD):
+            rule.rates(updates)
+        if substeps > 1 and not (isinstance(rule, SGD) and rule.momentum == 0):
+            raise ValueError("substeps is for gradient descent without momentum: give that as optimizer, or drop it.")
         return cls(
             data,
-            checked_loss(loss, np.asarray(data.targets)),
-            finite_number("learning_rate", learning_rate),
-            positive_int("updates", updates, least=0),
-            positive_int("substeps", substeps),
+            checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)]),
+            rule,
+            updates,
+            substeps,
+            chosen,
+            checked_switch("centred", centred),
             settings,
         )
 
@@ -60,21 +90,32 @@ class Task(eqx.Module):
             ValueError: for variances of inputs that the dtype does not hold.
         """
         check_variances(np.asarray(self.data.V0), dtype)
-        return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
+
+        def array(x: Any) -> Any:
+            if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.integer):
+                return jnp.asarray(x, jnp.int32)
+            return jnp.asarray(x, dtype) if eqx.is_inexact_array_like(x) else x
+
+        return jax.tree.map(array, self)
 
     @property
     def inputs(self) -> int:
-        """P, the number of inputs."""
+        """M, the number of inputs, those of tests included."""
         return self.data.inputs
 
     @property
-    def V0(self) -> Float[Array, "P P"]:
+    def outputs(self) -> int:
+        """C, the number of outputs."""
+        return self.data.outputs
+
+    @property
+    def V0(self) -> Float[Array, "M M"]:
         """The input Gram matrix, in the arrays of the computation."""
         return cast(Array, self.data.V0)
 
     @property
-    def targets(self) -> Float[Array, " P"]:
-        """One number per input."""
+    def targets(self) -> Float[Array, "M *C"]:
+        """One number, or one row, per input."""
         return cast(Array, self.data.targets)
 
     @property
@@ -83,23 +124,90 @@ class Task(eqx.Module):
         return self.data.V0.dtype
 
     @property
-    def pairs(self) -> int:
-        """N, the number of (gradient step, input) pairs that training meets, those after the last step included."""
-        return self.inputs * (self.updates * self.substeps + 1)
+    def learning_rate(self) -> Any:
+        """η₀ of gradient descent at one rate."""
+        return self.optimizer.rate
 
-    def error_signal(self, f: Float[Array, " P"]) -> Float[Array, " P"]:
-        """Δ = -∂loss/∂f."""
-        return -jax.grad(self.loss)(f, self.targets)
+    @property
+    def steps(self) -> int:
+        """Gradient steps."""
+        return self.updates * self.substeps
+
+    @property
+    def events(self) -> int:
+        """Passes of a batch through a network: one per gradient step, and if they are all of one batch a last one."""
+        return self.steps + self.batches.constant
+
+    @property
+    def pairs(self) -> int:
+        """N, the number of (gradient step, input) pairs of these passes."""
+        return self.batches.size * self.events
+
+    def owners(self) -> Any:
+        """The input of each pair, (N,)."""
+        rows = self.batches.indices
+        if self.batches.constant:
+            return jnp.tile(rows[0], self.events)
+        return jnp.repeat(rows, self.substeps, axis=0).ravel()
+
+    def error_signal(self, f: Float[Array, "size *C"], step: Any = 0) -> Float[Array, "size *C"]:
+        """Δ = -∂loss/∂f at a gradient step, of outputs of its batch; 0 for what only fills the batch up."""
+        update = step // self.substeps
+        y, sizes = self.targets[self.batches.row(update)], sorted(set(self.batches.sizes))
+
+        def of(size: int) -> Any:
+            def gradient(f: Array, y: Array) -> Array:
+                return jnp.zeros_like(f).at[:size].set(-jax.grad(self.loss)(f[:size], y[:size]))
+
+            return gradient
+
+        if len(sizes) == 1:
+            return -jax.grad(self.loss)(f, y)
+        which = jnp.asarray([sizes.index(size) for size in self.batches.sizes])[update]
+        return cast(Array, jax.lax.switch(which, [of(size) for size in sizes], f, y))
 
     def every_step(self) -> "Task":
-        """The same task with every gradient step recorded."""
+        """The same task, of whole batches at one rate, with every gradient step recorded."""
         rate, updates = self.learning_rate / self.substeps, self.updates * self.substeps
-        return dataclasses.replace(self, learning_rate=rate, updates=updates, substeps=1)
+        plain = eqx.tree_at(lambda t: t.optimizer.rate, self, rate)
+        return dataclasses.replace(plain, updates=updates, substeps=1)
 
     def recorded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which of all pairs, and of all gradient steps, are kept."""
-        steps = np.arange(self.updates + 1) * self.substeps
-        return (steps[:, None] * self.inputs + np.arange(self.inputs)[None]).ravel(), steps
+        """Which of all pairs, and of all passes, are kept."""
+        steps = np.arange(self.updates + self.batches.constant) * self.substeps
+        pairs = steps[:, None] * self.batches.size + np.arange(self.batches.size)[None]
+        return pairs[self.filled()], steps
+
+    def labels(self) -> np.ndarray:
+        """The (update, input) of each pair that is kept, (kept, 2)."""
+        rows = np.asarray(self.batches.indices)
+        rows = np.tile(rows, (self.updates + 1, 1)) if self.batches.constant else rows
+        updates = np.broadcast_to(np.arange(rows.shape[0])[:, None], rows.shape)
+        return np.stack([updates, rows], axis=-1)[self.filled()]
+
+    def filled(self) -> np.ndarray:
+        """What of the batches of recorded passes is not only there to fill them up, (passes, size)."""
+        sizes = np.asarray(self.batches.sizes)
+        if self.batches.constant:
+            sizes = np.repeat(sizes, self.updates + 1)
+        return np.arange(self.batches.size)[None] < sizes[:, None]
+
+    def require_plain(self, what: str) -> None:
+        """Refuse everything but gradient descent at one rate, on every input, of one output.
+
+        Raises:
+            ValueError: naming the argument to drop.
+        """
+        several = self.outputs > 1
+        for name, given in (
+            ("batches", not self.batches.whole),
+            ("optimizer", not (isinstance(self.optimizer, SGD) and self.optimizer.plain)),
+            ("centred", self.centred),
+        ):
+            if given:
+                raise ValueError(f"{what} takes one learning rate and every input at each update: drop {name}.")
+        if several:
+            raise ValueError(f"targets must be one number per input for {what}, got {self.outputs} columns.")
 
 
 class Sizes(NamedTuple):
@@ -110,7 +218,8 @@ class Sizes(NamedTuple):
         layers: steps or layers, from 0 to depth, at which order parameters are kept.
         draws: independent paths or networks, or particles of one system.
         width: neurons per layer of networks; 0 for a limit.
-        method: "law" or "weights", of networks.
+        method: "law" or "weights".
+        kernels: whether covariances of labels are kept.
     """
 
     depth: int
@@ -118,6 +227,7 @@ class Sizes(NamedTuple):
     draws: int
     width: int = 0
     method: str = "law"
+    kernels: bool = True
 
 
 class Ends(NamedTuple):

@@ -42,18 +42,20 @@ class KernelGrid(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """Training on every path, labels in the order (training step, input).
+    """Training on every path; labels are the (gradient step, input) pairs that `Task.labels` lists.
 
     Attributes:
-        outputs: f, (labels, paths).
+        outputs: f before each update and after the last, (updates + 1, M, C, paths).
         Phi: h·h/n at the saved layers, (times, paths, labels, labels).
-        G: ∂f/∂h·∂f/∂h, likewise.
+        G: ∂f/∂h·∂f/∂h; for several outputs of Σ_c Δ_c f_c in place of f; likewise.
         A: h(a)·∂f(b)/∂h, likewise.
-        ntk: tangent kernel of the hidden weights per layer at each training step, (steps, paths, P, P).
+        ntk: tangent kernel of the hidden weights per layer on the batch of each pass, (passes, paths, P, P).
+        moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None: where every update is on all inputs, Phi has it.
     """
 
-    outputs: Float[Array, "labels paths"]
+    outputs: Float[Array, "updates M C paths"]
     Phi: Float[Array, "times paths labels labels"]
     G: Float[Array, "times paths labels labels"]
     A: Float[Array, "times paths labels labels"]
-    ntk: Float[Array, "steps paths P P"]
+    ntk: Float[Array, "passes paths P P"]
+    moved: Float[Array, "updates times M paths"] | None = None

@@ -49,7 +49,9 @@ def _task(architecture: Any, V0: Any, targets: Any, loss: Any, learning_rate: An
     instance_of("architecture", architecture, AbstractWithVelocities, example)
     settings = settings_from(architecture.training_settings, {"output_scale": scale})
     steps = {"updates": 0, "substeps": 1}
-    return Task.of(Data(V0, targets), loss=loss, learning_rate=learning_rate, settings=settings, **steps)
+    task = Task.of(Data(V0, targets), loss=loss, learning_rate=learning_rate, settings=settings, **steps)
+    task.require_plain("velocities")
+    return task
 
 
 @question

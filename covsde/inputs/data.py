@@ -14,14 +14,15 @@ from covsde.inputs.gram import check_gram
 
 
 class Data(eqx.Module):
-    """Inputs, as their Gram matrix, and a target for each of them; checked once, on making.
+    """Inputs, those of training and of tests in one Gram matrix, and targets; checked once, on making.
 
     Args:
-        V0: input Gram matrix (P, P), symmetric positive semidefinite; see `gram`.
-        targets: one number per input, (P,), or as a column (P, 1).
+        V0: input Gram matrix (M, M), symmetric positive semidefinite; see `gram`.
+        targets: one number per input, (M,), or as a column (M, 1); or for C outputs (M, C). A row of NaN is a target
+            that is not known, which only inputs of tests may have.
 
     Raises:
-        ValueError: for a V0 that is not a covariance, or targets that are not one finite number per input.
+        ValueError: for a V0 that is not a covariance, or targets that are not numbers, or not one row per input.
 
     Example:
         ```python
@@ -29,44 +30,52 @@ class Data(eqx.Module):
         ```
     """
 
-    V0: Float[np.ndarray | Array, "P P"]
-    targets: Float[np.ndarray | Array, " P"]
+    V0: Float[np.ndarray | Array, "M M"]
+    targets: Float[np.ndarray | Array, "M *C"]
+    column: bool = eqx.field(static=True)
 
     def __init__(self, V0: Any, targets: Any) -> None:
         self.V0 = check_gram(V0)
-        self.targets = check_targets(targets, self.V0.shape[0])
+        rows = _finite(targets, self._wanted(), unknown=True)
+        if rows.ndim not in (1, 2) or rows.shape[0] != self.inputs or rows.size == 0:
+            raise ValueError(f"targets must hold {self._wanted()}, got shape {rows.shape}.")
+        self.column = rows.ndim == 2 and rows.shape[1] == 1
+        self.targets = rows[:, 0] if self.column else rows
+
+    def _wanted(self) -> str:
+        M = self.inputs
+        return f"one finite number per input, shape ({M},), or for several outputs a row per input, ({M}, outputs)"
 
     @property
     def inputs(self) -> int:
-        """P, the number of inputs."""
+        """M, the number of inputs."""
         return int(self.V0.shape[0])
 
+    @property
+    def outputs(self) -> int:
+        """C, the number of outputs of a network."""
+        return 1 if self.targets.ndim == 1 else int(self.targets.shape[1])
 
-def check_targets(targets: Any, inputs: int) -> Float[np.ndarray, " m"]:
-    """One target per input as a float64 array.
+    def check_known(self, trained: Sequence[int]) -> None:
+        """Refuse inputs that are trained on a target that is not known.
 
-    Args:
-        targets: array or list (m,), or a column (m, 1), of booleans, integers or floating-point numbers.
-        inputs: m.
-
-    Returns:
-        The targets (m,), float64.
-
-    Raises:
-        ValueError: if targets are not numbers, not finite, or not one per input.
-    """
-    what = f"one finite number per input, shape ({inputs},)"
-    array = _finite(targets, what)
-    if array.shape not in ((inputs,), (inputs, 1)):
-        raise ValueError(f"targets must hold {what}, got shape {array.shape}.")
-    return array.reshape(inputs)
+        Raises:
+            ValueError: naming the first of them.
+        """
+        unknown = [i for i in trained if np.any(np.isnan(self.targets[i]))]
+        if unknown:
+            where = f" for input {unknown[0]}, which is trained: leave it out of batches"
+            raise ValueError(
+                f"targets must hold {self._wanted()}, got NaN or infinite values"
+                f"{where if len(trained) < self.inputs else ''}."
+            )
 
 
 def check_target_columns(targets: Any, inputs: int) -> Float[np.ndarray, "P outputs"]:
     """Targets of some of the inputs, for one output or several, as a float64 matrix.
 
     Args:
-        targets: array or list (P,) or (P, outputs), of numbers as for `check_targets`.
+        targets: array or list (P,) or (P, outputs), of booleans, integers or floating-point numbers.
         inputs: the number of inputs, at least P.
 
     Returns:
@@ -99,8 +108,8 @@ def check_observations(
     return y, chosen, noise
 
 
-def _finite(targets: Any, what: str) -> np.ndarray:
-    """Real numbers, none of them NaN or infinite."""
+def _finite(targets: Any, what: str, *, unknown: bool = False) -> np.ndarray:
+    """Real numbers, none of them infinite, or NaN unless some may be unknown."""
     try:
         given = as_numpy("targets", targets)
     except (TypeError, ValueError) as error:
@@ -111,6 +120,6 @@ def _finite(targets: Any, what: str) -> np.ndarray:
     if given.dtype.kind not in "biuf":
         raise ValueError(f"targets must hold {what}, got dtype {given.dtype}.")
     array = given.astype(np.float64)
-    if not np.all(np.isfinite(array)):
+    if not np.all(np.isfinite(array) | (np.isnan(array) if unknown else False)):
         raise ValueError(f"targets must hold {what}, got NaN or infinite values.")
     return array

@@ -33,6 +33,8 @@ class Record(abc.ABC):
     path_axis: ClassVar[Mapping[str, int]] = {"status": 0}
     # Whether files say what they hold: results of two kinds can have arrays of the same names.
     _marked: ClassVar[bool] = True
+    # Arrays that files of earlier versions lack, and that not every result has.
+    _optional: ClassVar[tuple[str, ...]] = ()
 
     status: NDArray[Any]
     metadata: dict[str, Any]
@@ -84,6 +86,7 @@ class Record(abc.ABC):
             OSError: if the file cannot be written.
         """
         arrays = {name: getattr(self, name) for name in self._arrays()}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
         save_npz(path, arrays | {name: np.array(True) for name in self._marks()}, self.metadata, _FORMAT)
 
     @classmethod
@@ -102,10 +105,10 @@ class Record(abc.ABC):
                 status excludes.
         """
         what = f"a {cls.__name__} result" if cls._marked else "an ensemble"
-        names = [*cls._arrays(), *cls._marks()]
-        arrays, metadata = load_npz(path, names, _FORMAT, f"{cls.__name__}.save", what)
+        names = [*(name for name in cls._arrays() if name not in cls._optional), *cls._marks()]
+        arrays, metadata = load_npz(path, names, _FORMAT, f"{cls.__name__}.save", what, cls._optional)
         try:
-            found = cls(**{name: arrays[name] for name in cls._arrays()}, metadata=metadata)
+            found = cls(**{name: arrays[name] for name in cls._arrays() if name in arrays}, metadata=metadata)
             found._check_values()
         except (TypeError, ValueError) as error:
             where = os.fspath(path)
@@ -120,6 +123,8 @@ class Record(abc.ABC):
         """
         fine = self.status == PathStatus.FINE
         for name, axis in self.path_axis.items():
+            if getattr(self, name) is None:
+                continue
             values = np.moveaxis(getattr(self, name), axis, 0)
             missing = fine & np.isnan(values.reshape(len(values), -1)).any(axis=1)
             if missing.any():
@@ -198,7 +203,9 @@ class Record(abc.ABC):
                 stacklevel=3,
             )
             arrays: dict[str, Any] = {
-                k: np.compress(fine, getattr(self, k), axis=axis) for k, axis in self.path_axis.items()
+                k: np.compress(fine, getattr(self, k), axis=axis)
+                for k, axis in self.path_axis.items()
+                if getattr(self, k) is not None
             }
             chosen = dataclasses.replace(self, **arrays)
         samples = [np.asarray(f(chosen)) for f in statistics]

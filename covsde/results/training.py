@@ -1,71 +1,77 @@
-"""Results of training: outputs over updates and kernels over layer time, random or deterministic."""
+"""The result of training: outputs over updates and order parameters over layer time."""
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.descent.trajectory import KernelTrajectory
-from covsde.results.estimate import Estimate, failures
-from covsde.results.npz import load_npz, save_npz
+from covsde.descent.losses import right
 from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
 from covsde.results.record import Record
 from covsde.results.status import PathStatus
-
-_FORMAT = 1
-
 
 # More inputs than this make more columns than a page has.
 _MOST_INPUTS = 3
 
 
-def numbered_label(update: int, datum: int, updates: int, inputs: int) -> int:
-    """The number of an (update, input) pair; updates count from the end if negative.
-
-    Raises:
-        ValueError: for an update or an input that there is not.
-    """
-    if not -updates - 1 <= update <= updates:
-        raise ValueError(f"update must lie between {-updates - 1} and {updates}, got {update}.")
-    if not 0 <= datum < inputs:
-        raise ValueError(f"datum must lie between 0 and {inputs - 1}, got {datum}.")
-    return (update % (updates + 1)) * inputs + datum
-
-
-def over_updates(inputs: int) -> list[Quantity]:
-    """What training is compared in, whatever its limit: outputs of the first inputs, and the loss."""
+def over_updates(result: "Training") -> list[Quantity]:
+    """What training is compared in: outputs of the first inputs, losses, and for classes the accuracies."""
+    targets = result.targets
 
     def output(p: int) -> Quantity:
-        return Quantity(f"f({p}) at the end", f"output of input {p}\n", f"f({p})", UPDATE, lambda r: r.over_updates(p))
+        # Of several outputs that of the target.
+        c = 0 if targets.ndim == 1 else int(np.argmax(np.nan_to_num(targets[p], nan=-np.inf)))
+        name = f"f({p})" if targets.ndim == 1 else f"f({p}) of class {c}" if result.classes else f"f({p})[{c}]"
+        heading = f"output of input {p}\n" if targets.ndim == 1 else f"{name}\n"
+        return Quantity(f"{name} at the end", heading, name, UPDATE, lambda r: r.over_updates(p, c))
 
-    loss = Quantity("loss at the end", "loss\n", "loss", UPDATE, lambda r: r.over_updates(None))
-    return [*(output(p) for p in range(min(inputs, _MOST_INPUTS))), loss]
+    def rate(name: str, trained: bool, accuracy: bool = False) -> Quantity:
+        def curve(r: Training) -> Curve:
+            return r.over_updates(trained=trained, accuracy=accuracy)
+
+        return Quantity(f"{name} at the end", f"{name}\n", name, UPDATE, curve)
+
+    found = [output(p) for p in range(min(result.inputs, 2 if result.tests.size else _MOST_INPUTS))]
+    found.append(rate("loss", trained=True))
+    if result.tested:
+        found.append(rate("test loss", trained=False))
+        if result.classes:
+            found.append(rate("test accuracy", trained=False, accuracy=True))
+    return found
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Training(Record):
     """Training of an infinite limit or of finite networks: outputs over updates, order parameters over layer time.
 
-    A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges
-    (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
+    A label is a pair (update k, input p) that was trained, or after the last update seen once more; where all updates
+    are on all P inputs its number is k P + p, and there are N = P (updates + 1). `labels` lists them. Where training
+    diverges (an output beyond 10⁶) the path has status EXPLODED, and everything from that update on is NaN.
+
+    Inputs in no batch are tests: they have outputs, losses and movement, each exact jointly with the training.
 
     For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
     g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
 
     Args:
         tau: layer times ℓ/L, increasing from 0 to 1, (times,).
-        targets: y (P,).
-        outputs: f before each update and after the last, (updates + 1, paths, P).
-        losses: (updates + 1, paths).
+        targets: y (M,), or (M, C) for several outputs.
+        outputs: f before each update and after the last, (updates + 1, paths, M), or (updates + 1, paths, M, C) for
+            targets with columns.
+        losses: over all trained inputs, (updates + 1, paths).
         Phi: forward covariance h(a)·h(b)/n, (times, paths, N, N).
-        G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N).
+        G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N); for several outputs the
+            gradients are those of Σ_c Δ_c f_c, with Δ = -∂loss/∂f.
         A: overlap h(a)·∂f(b)/∂h, (times, paths, N, N), not symmetric.
-        ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, at each update, (updates + 1, paths, P, P).
+        ntk: tangent kernel of the hidden weights per layer, ∫₀¹ Φ∘G dτ, on the batch of each update, and if it is the
+            same for all after the last one, (updates + 1, paths, P, P); with the same G.
         status: one `PathStatus` per path, (paths,).
         metadata: how it was made.
+        labels: update and input of each label, (N, 2).
+        moved: |h(k) - h(0)|²/n of all inputs, (updates + 1, times, paths, M), or None where Phi has it.
+        test_losses: mean over the test inputs with a target, (updates + 1, paths), or None.
     """
 
     # The covariance whose changes are feature movement.
@@ -78,7 +84,10 @@ class Training(Record):
         "A": 1,
         "ntk": 1,
         "status": 0,
+        "moved": 2,
+        "test_losses": 1,
     }
+    _optional: ClassVar[tuple[str, ...]] = ("labels", "moved", "test_losses")
 
     tau: NDArray[Any]
     targets: NDArray[Any]
@@ -88,20 +97,99 @@ class Training(Record):
     G: NDArray[Any]
     A: NDArray[Any]
     ntk: NDArray[Any]
+    labels: Any = dataclasses.field(default=None, kw_only=True)
+    moved: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+    test_losses: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is None:
+            grid = np.stack(np.divmod(np.arange(self.inputs * (self.updates + 1)), self.inputs), axis=1)
+            object.__setattr__(self, "labels", grid)
 
     @property
     def updates(self) -> int:
         """Number of training steps."""
-        return int(self.outputs.shape[0] - 1)
+        return int(self.losses.shape[0] - 1)
+
+    @property
+    def inputs(self) -> int:
+        """M, the number of inputs, those of tests included."""
+        return int(self.targets.shape[0])
+
+    @property
+    def trained(self) -> NDArray[np.int_]:
+        """The inputs that some batch contains."""
+        return np.unique(self.labels[:, 1])
+
+    @property
+    def tests(self) -> NDArray[np.int_]:
+        """The inputs that no batch contains."""
+        return np.setdiff1d(np.arange(self.inputs), self.trained)
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are test inputs with a target."""
+        return self.test_losses is not None
+
+    @property
+    def classes(self) -> bool:
+        """Whether targets are classes: outputs have a side, or a largest one, that is right."""
+        return self.metadata.get("loss") in ("logistic", "cross_entropy")
 
     @property
     def last_update(self) -> NDArray[np.int_]:
         """The last update with valid outputs, (paths,); -1 if there is none."""
-        return np.asarray(np.sum(np.all(np.isfinite(self.outputs), axis=-1), axis=0) - 1)
+        whole = np.all(np.isfinite(self.outputs), axis=tuple(range(2, self.outputs.ndim)))
+        return np.asarray(np.sum(whole, axis=0) - 1)
 
     def label(self, update: int, datum: int = 0) -> int:
-        """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative."""
-        return numbered_label(update, datum, self.updates, self.targets.size)
+        """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative.
+
+        Raises:
+            ValueError: for an update or an input that there is not, or that was not in the batch.
+        """
+        if not -self.updates - 1 <= update <= self.updates:
+            raise ValueError(f"update must lie between {-self.updates - 1} and {self.updates}, got {update}.")
+        if not 0 <= datum < self.inputs:
+            raise ValueError(f"datum must lie between 0 and {self.inputs - 1}, got {datum}.")
+        if self.Phi.shape[-1] == 0:
+            raise ValueError("kernels of labels were not kept: train with kernels=True.")
+        update %= self.updates + 1
+        found = np.flatnonzero(np.all(self.labels == (update, datum), axis=1))
+        if found.size == 0:
+            raise ValueError(f"datum must be an input in the batch of update {update}, got {datum}: see labels.")
+        return int(found[0])
+
+    def accuracy(self, trained: bool = True) -> NDArray[Any]:
+        """How many trained inputs, or test inputs with a target, are classified rightly.
+
+        An output is right if it has the sign of its target, or for several outputs if the largest is that of the
+        target.
+
+        Args:
+            trained: of the trained inputs, or else of the test inputs.
+
+        Returns:
+            A fraction of them, (updates + 1, paths); NaN where training has diverged.
+
+        Raises:
+            ValueError: if there are no test inputs with a target.
+        """
+        chosen = self.trained if trained else self._known_tests()
+        y, f = self.targets[chosen], np.take(self.outputs, chosen, axis=-self.targets.ndim)
+        f = f.reshape(*f.shape[: f.ndim - y.ndim], *y.shape) if f.shape[f.ndim - y.ndim :] == y.shape else f[..., 0]
+        lost = np.isnan(f).reshape(*self.losses.shape, -1).any(axis=-1)
+        return np.where(lost, np.nan, right(f, y).mean(axis=-1))
+
+    def _known_tests(self) -> NDArray[np.int_]:
+        known = np.isfinite(self.targets).reshape(self.inputs, -1).all(axis=1)
+        found = self.tests[known[self.tests]]
+        if found.size == 0:
+            raise ValueError(
+                "there are no test inputs with a target: give some in targets, and leave them out of batches."
+            )
+        return found
 
     def quantities(self) -> list[Quantity]:
         """Outputs and loss over the updates, and how far features have moved in the end: what `compare` looks at."""
@@ -112,12 +200,20 @@ class Training(Record):
             LAYER_TIME,
             lambda r: Curve(r.tau, r._or_infinite(r.movement())),
         )
-        return [*over_updates(self.targets.size), moved]
+        return [*over_updates(self), moved]
 
-    def over_updates(self, datum: int | None) -> Curve:
-        """The output of one input, or the loss, over the updates, on every path."""
+    def over_updates(
+        self, datum: int | None = None, output: int = 0, *, trained: bool = True, accuracy: bool = False
+    ) -> Curve:
+        """Over the updates, on every path: the output of one input, or the loss or the accuracy of all of a kind."""
         x = np.arange(self.updates + 1.0)
-        return Curve(x, self._or_infinite(self.losses) if datum is None else self.outputs[:, :, datum])
+        if datum is not None:
+            f = np.take(self.outputs, datum, axis=2)
+            return Curve(x, f if f.ndim == 2 else f[..., output])
+        if accuracy:
+            return Curve(x, self.accuracy(trained))
+        losses = self.losses if trained else self.test_losses
+        return Curve(x, self._or_infinite(np.asarray(losses)))
 
     def _or_infinite(self, sizes: NDArray[Any]) -> NDArray[Any]:
         """Of what cannot be negative, +∞ where training has diverged."""
@@ -125,166 +221,29 @@ class Training(Record):
 
     def movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
         """Feature movement |h(update) - h(0)|²/n of one input at each saved layer time, (times, paths)."""
+        if self.moved is not None:
+            return np.asarray(self.moved[update][..., datum])
         X, a, b = getattr(self, self.features), self.label(update, datum), self.label(0, datum)
         return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
 
     def alignment(self, update: int = -1) -> NDArray[Any]:
-        """Alignment yᵀΦy / (|y|² tr Φ) of the features with the targets at each saved layer time, (times, paths)."""
-        block = slice(self.label(update), self.label(update) + self.targets.size)
-        X = getattr(self, self.features)[..., block, block]
-        signal = np.einsum("a,...ab,b->...", self.targets, X, self.targets)
-        return np.asarray(signal / np.sum(self.targets**2) / np.trace(X, axis1=-2, axis2=-1))
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class TrainedKernels(Training):
-    """Training of a deterministic limit: one trajectory, whose arrays have no axis of paths, and its standard error.
-
-    A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges (an
-    output beyond 10⁶) the status is EXPLODED, and everything from that update on is NaN.
-
-    Args:
-        tau: layer times ℓ/L, increasing from 0 to 1, (times,).
-        targets: y (P,).
-        outputs: f before each update and after the last, (updates + 1, P).
-        losses: (updates + 1,).
-        H: covariance of the residual stream ⟨h(a) h(b)⟩, (times, N, N).
-        Phi: covariance of the activations of a block, (times, N, N): ⟨φ(h) φ(h)⟩, or of its hidden units.
-        G: covariance of the gradients ⟨g(a) g(b)⟩, g = γ_0 N ∂f/∂h, (times, N, N).
-        A: overlap ⟨h(a) g(b)⟩, (times, N, N), not symmetric.
-        ntk: tangent kernel of the hidden weights at each update, (updates + 1, P, P): ḟ = η_0 K Δ/P.
-        standard_error: for each of outputs, H, Phi, G, A and ntk, its Monte Carlo error in the same shape: from the
-            spread over independent systems of particles, NaN if there is one system, 0 where nothing is sampled.
-        status: a `PathStatus`.
-        metadata: how it was computed.
-        replicates: for outputs, losses, H, Phi, G, A and ntk, the result without each of the systems in turn, (systems,
-            ...), from which `mean` takes standard errors; none if there is one system, or nothing is sampled.
-    """
-
-    arrays: ClassVar[tuple[str, ...]] = ("tau", "targets", "outputs", "losses", "H", "Phi", "G", "A", "ntk")
-
-    features: ClassVar[str] = "H"
-    path_axis: ClassVar[Mapping[str, int]] = {}
-
-    status: Any
-    H: NDArray[Any]
-    standard_error: dict[str, NDArray[Any]]
-    replicates: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        """Return one line that says what is inside."""
-        return f"TrainedKernels({self.updates} updates, {self.targets.size} inputs, {self.status.name})"
-
-    @property
-    def kind(self) -> str:
-        """What it is: "limit" for those made by this library."""
-        return str(self.metadata.get("kind", "limit"))
-
-    @property
-    def deterministic(self) -> bool:
-        """True: the limit is one trajectory."""
-        return True
-
-    @property
-    def paths(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def failures(self) -> dict[str, int]:
-        """The status, if it is not `FINE`, and "total"."""
-        return failures(np.asarray([self.status]))
-
-    def _reduce(self, name: str, how: Callable[..., Estimate], *statistics: Any) -> Estimate:
-        raise ValueError(f"a deterministic limit is one trajectory and has no {name} over paths: use its mean(f).")
-
-    def quantities(self) -> list[Quantity]:
-        """Outputs and loss over the updates: what `compare` looks at."""
-        return over_updates(self.targets.size)
-
-    def over_updates(self, datum: int | None) -> Curve:
-        """The output of one input or the loss, with its Monte Carlo error, over the updates."""
-        x = np.arange(self.updates + 1.0)
-        if datum is None:
-            return Curve(x, self.losses[:, None], self.mean(lambda r: r.losses).standard_error)
-        return Curve(x, self.outputs[:, datum, None], self.standard_error["outputs"][:, datum])
-
-    def mean(self, f: Callable[["TrainedKernels"], Any]) -> Estimate:
-        """Value of a statistic of the whole result, with its Monte Carlo error: what `richardson` extrapolates.
-
-        The error is the jackknife's, from the results without one of the systems of particles, so that whatever is
-        correlated in what `f` combines is so in the error. With few systems it is itself uncertain, by a factor
-        1 ± 1/√(2 systems - 2).
+        """Alignment of the features of a batch with its targets at each saved layer time.
 
         Args:
-            f: statistic, such as `lambda r: r.outputs[-1]` or `lambda r: r.movement()`; maps a result to a real number
-                or array.
+            update: which; counted from the end if negative.
 
         Returns:
-            f(self) and its standard error, of the shape of f(self): 0 where nothing is sampled, NaN where the spread is
-            not known, because there is one system or the result was made by hand.
+            yᵀΦy / (|y|² tr Φ), (times, paths); for several outputs tr YᵀΦY in the place of yᵀΦy.
 
         Raises:
-            TypeError: if `f` returns no real array.
+            ValueError: if no input was trained at this update.
         """
-        value = _real(f(self))
-        if self.replicates:
-            rest = (dict(zip(self.replicates, one, strict=True)) for one in zip(*self.replicates.values(), strict=True))
-            parts = [_real(f(dataclasses.replace(self, replicates={}, **arrays))) for arrays in rest]
-            spread = np.std(parts, axis=0) * np.sqrt(len(parts) - 1)
-        else:
-            known = [np.all((e == 0) | np.isnan(getattr(self, name))) for name, e in self.standard_error.items()]
-            spread = np.full(value.shape, 0.0 if known and all(known) else np.nan)
-        return Estimate(value, np.where(np.isnan(value), np.nan, spread))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to a `.npz` file."""
-        arrays = {name: getattr(self, name) for name in self.arrays}
-        arrays |= {f"error_{name}": value for name, value in self.standard_error.items()}
-        arrays |= {f"without_{name}": value for name, value in self.replicates.items()}
-        save_npz(path, arrays | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "TrainedKernels":
-        """Read what `save` wrote.
-
-        Args:
-            path: a `.npz` file.
-
-        Returns:
-            An equal result.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is damaged or something else.
-        """
-        errors = [f"error_{name}" for name in KernelTrajectory._fields]
-        names = [*cls.arrays, *errors, "status"]
-        parts = [*KernelTrajectory._fields, "losses"]
-        arrays, metadata = load_npz(
-            path,
-            names,
-            _FORMAT,
-            "TrainedKernels.save",
-            "a trained kernel limit",
-            optional=[f"without_{name}" for name in parts],
-        )
-        status = PathStatus(int(arrays.pop("status")))
-        if status == PathStatus.FINE and np.isnan(arrays["outputs"]).any():
-            raise ValueError(
-                f"path: {os.fspath(path)!r} is no sound result, so compute it again: outputs holds NaN, and the status "
-                "is FINE."
-            )
-        standard_error = {name: arrays.pop(f"error_{name}") for name in KernelTrajectory._fields}
-        replicates = {name: arrays.pop(f"without_{name}") for name in parts if f"without_{name}" in arrays}
-        return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata, replicates=replicates)
-
-
-def _real(value: Any) -> NDArray[np.float64]:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            "the statistic must return a real number or array, as in lambda r: r.outputs[-1]; it gave dtype "
-            f"{array.dtype}."
-        )
-    return array.astype(np.float64)
+        chosen = np.flatnonzero(self.labels[:, 0] == update % (self.updates + 1))
+        if self.Phi.shape[-1] == 0:
+            raise ValueError("kernels of labels were not kept: train with kernels=True.")
+        if chosen.size == 0:
+            raise ValueError(f"update must be one with a batch, got {update}: see labels.")
+        y = self.targets[self.labels[chosen, 1]].reshape(chosen.size, -1)
+        X = getattr(self, self.features)[..., chosen[:, None], chosen]
+        signal = np.einsum("ac,...ab,bc->...", y, X, y)
+        return np.asarray(signal / np.sum(y**2) / np.trace(X, axis1=-2, axis2=-1))

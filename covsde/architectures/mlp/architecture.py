@@ -12,22 +12,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
 from covsde.architectures.base import AbstractWithVelocities
-from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors
+from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors, train_drawn_limit
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.gradients import sample_gradients_weights
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.training import train_weights
 from covsde.architectures.mlp.network.velocities import sample_velocities_weights
 from covsde.architectures.mlp.network.weights import MLPNetwork, sample_grams_law, sample_grams_weights
-from covsde.architectures.mlp.training import MLPTraining, check_limit, check_networks
+from covsde.architectures.mlp.training import MLPTraining, check_limit, check_networks, checked_method, drawn_layers
 from covsde.architectures.mlp.velocities import velocities_of
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.clock import AbstractClock, TabulatedClock, UniformClock
 from covsde.covariance.drifts import AbstractDrift, Affine, drift_of
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.covariance.velocities import VelocityLimit
-from covsde.descent.householder import train_revealed
 from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.revealed import room_for, train_revealed
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import hyperparameter, positive_int
@@ -83,6 +83,7 @@ class MLP(AbstractWithVelocities):
     """
 
     training_settings: ClassVar[type] = MLPTraining
+    most_labels: ClassVar[int | None] = 128
 
     activation: AbstractActivation
     depth_to_width: Hyperparameter
@@ -294,10 +295,16 @@ class MLP(AbstractWithVelocities):
         """None: every path is trained on its own."""
         return
 
-    def training_steps(self, task: Task) -> int:
+    def training_method(self, task: Task, method: str | None) -> str:
+        """ "law" while labels are few, "weights" when they are many: the choice of benchmarks/many_labels.py."""
+        return checked_method(task, method)
+
+    def training_steps(self, task: Task, method: str) -> int:
         """Layers of width 1/h: h ≤ 1/100, less for a strong even part, and room for every pair's own direction."""
         self.require_plain("training")
-        least: float = max(100, 8 * task.pairs)
+        if method == "weights":
+            return drawn_layers(self.depth_to_width, task)[0]
+        least: float = max(100, 4 * sum(room_for(task)))
         if backward_of(self.activation).expansion().even is not None:
             stiffness = self.limit().drift.stiffness(float(np.max(np.diag(task.data.V0))))
             least = max(least, min(_FINEST, 10 * stiffness))
@@ -305,7 +312,7 @@ class MLP(AbstractWithVelocities):
 
     def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
         """Bounded by the vectors of every layer and pair; in the limit a layer stays in a processor's cache."""
-        size = NEURONS + 2 * task.pairs if not sizes.width else sizes.width
+        size = NEURONS + sum(room_for(task)) if not sizes.width else sizes.width
         layer = 7 * task.pairs * size * itemsize
         fits = min(512, TRAINING // ((sizes.depth + 1) * layer))
         return max(16, fits if sizes.width else min(fits, max(64, 2**20 // layer)))
@@ -319,9 +326,12 @@ class MLP(AbstractWithVelocities):
             check_limit(self.activation, self.depth_to_width, task, sizes)
 
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
-        """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law."""
+        """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law or drawn."""
+        ends = task.settings.ends(task.dtype)
+        if sizes.method == "weights":
+            return train_drawn_limit(self.activation, self.depth_to_width, task, sizes, key, ends)
         space = limit_vectors(self.activation, sizes.depth / self.depth_to_width, task.dtype)
-        return train_revealed(space, task, sizes, key, task.settings.ends(task.dtype), solve_pass)
+        return train_revealed(space, task, sizes, key, ends, solve_pass)
 
     def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """By law (vectors only) or by real weights.

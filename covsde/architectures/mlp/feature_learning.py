@@ -34,8 +34,12 @@ from covsde.activations import AbstractActivation, Identity
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.neurons import Neurons
 from covsde.covariance.expansion import Expansion
-from covsde.descent.householder import AbstractVectors, Lengths, pad
+from covsde.descent.drawn import Moving, train_drawn
+from covsde.descent.householder import AbstractVectors, Lengths, Room, pad
+from covsde.descent.task import Ends, Sizes, Task
+from covsde.descent.trajectory import Trajectory
 from covsde.numerics.gamma import chi
+from covsde.numerics.linalg import semidefinite_cholesky
 
 Vector = Float[Array, "size paths"]
 
@@ -111,28 +115,30 @@ class Coordinates(AbstractVectors):
         self.layer = layer
         self.width = layer.width
 
-    def size(self, labels: int) -> int:
-        """M + 2 labels."""
-        return self.layer.neurons + 2 * labels
+    def size(self, room: Room) -> int:
+        """M and the room."""
+        return self.layer.neurons + sum(room)
 
-    def grow(self, vectors: Array, labels: int, more: int) -> Array:
+    def grow(self, vectors: Array, room: Room, more: Room) -> Array:
         """Zeros behind the forward and behind the backward directions."""
         M = self.layer.neurons
-        neurons, forward, backward = jnp.split(vectors, [M, M + labels], axis=-2)
-        return jnp.concatenate([neurons, pad(forward, more, -2), pad(backward, more, -2)], axis=-2)
+        neurons, forward, backward = jnp.split(vectors, [M, M + room.forward], axis=-2)
+        wider = [neurons, pad(forward, more.forward, -2), pad(backward, more.backward, -2)]
+        return jnp.concatenate(wider, axis=-2)
 
-    def directions(self, labels: int) -> int:
+    def directions(self, room: Room) -> int:
         """As many."""
-        return self.size(labels)
+        return self.size(room)
 
-    def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
+    def revealed(self, room: Room, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """The neurons, and the directions of the labels so far."""
-        label, neurons = jnp.arange(labels), jnp.ones(self.layer.neurons, bool)
-        return jnp.concatenate([neurons, label < forward, label < backward]).astype(self.width.dtype)
+        neurons = jnp.ones(self.layer.neurons, bool)
+        known = [jnp.arange(room.forward) < forward, jnp.arange(room.backward) < backward]
+        return jnp.concatenate([neurons, *known]).astype(self.width.dtype)
 
-    def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
+    def lengths(self, key: PRNGKeyArray, used: Float[Array, "layers P"], paths: int) -> Lengths:
         """χ distributed, with as many degrees of freedom as directions are left."""
-        return chi(key, jnp.broadcast_to((self.width - used)[:, None], (layers, used.size, paths)))
+        return chi(key, jnp.broadcast_to((self.width - used)[..., None], (*used.shape, paths)))
 
     def fresh(
         self, normals: Vector, length: Float[Array, " paths"], revealed: Float[Array, " size"], slot: Array
@@ -165,3 +171,29 @@ def network_vectors(activation: AbstractActivation, width: int, dtype: jnp.dtype
     if isinstance(activation, Identity):
         return Coordinates(Layer(jnp.asarray(width, dtype), Expansion(None, jnp.zeros((), dtype))))
     return Neurons(activation, width, dtype)
+
+
+@eqx.filter_jit
+def train_drawn_limit(
+    activation: AbstractActivation, depth_to_width: float, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends
+) -> Trajectory:
+    """The limit in steps of 1/n, each a layer of width n whose weights are drawn: for any number of labels.
+
+    Covariances are those of the revealed layers at the same step, whatever is trained for how long; n = steps/T is
+    rounded to a whole number.
+    """
+    depth, width, dtype = sizes.depth, round(sizes.depth / depth_to_width), task.dtype
+    expansion = jax.tree.map(lambda x: jnp.asarray(x, dtype), backward_of(activation).expansion())
+    layer, root = Layer(jnp.asarray(width, dtype), expansion), width**0.5
+    L, _ = semidefinite_cholesky(task.V0[None])
+    x = jnp.pad(L[0] * root, ((0, 0), (0, width - task.inputs)))
+
+    def draw(k: PRNGKeyArray) -> Moving:
+        matrix_key, readout_key = jax.random.split(k)
+        matrices = jax.random.normal(matrix_key, (depth, width, width), dtype)
+        return Moving(matrices, jax.random.normal(readout_key, (task.outputs, width), dtype), x)
+
+    def act(z: Float[Array, "P width"]) -> Float[Array, "P width"]:
+        return layer.features(z.T / root).T * root
+
+    return train_drawn(draw, act, task, sizes._replace(width=width), key, ends)

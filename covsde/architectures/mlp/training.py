@@ -1,6 +1,6 @@
 """Feature learning of shaped MLPs: the settings that only they have, and what their limit and networks have room for.
 
-The equations are in `feature_learning`, the engine that runs them in `covsde.descent.householder`.
+The equations are in `feature_learning`, the engine that runs them in `covsde.descent.revealed`.
 """
 
 import math
@@ -12,6 +12,8 @@ import numpy as np
 
 from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.feature_learning import limit_vectors
+from covsde.descent.optimizers import SGD
+from covsde.descent.revealed import check_revealed, room_for
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.inputs.arguments import checked_switch, finite_number
 
@@ -43,19 +45,55 @@ class MLPTraining:
         return Ends(jnp.asarray(self.output_scale, dtype), self.train_input, self.train_readout)
 
 
+# Labels, forward and backward, beyond which the weights of a limit's layers are drawn: see benchmarks/many_labels.py.
+_FEW = 48
+# The width of drawn layers, from which one is taken that fits the depth.
+_WIDTHS = range(64, 97)
+
+
+def checked_method(task: Task, method: str | None) -> str:
+    """How the limit is computed.
+
+    Raises:
+        ValueError: for an unknown method.
+    """
+    if method not in (None, "law", "weights"):
+        raise ValueError(f"method must be 'law', 'weights' or None, which chooses, got {method!r}.")
+    return method or ("law" if sum(room_for(task)) <= _FEW else "weights")
+
+
+def drawn_layers(depth_to_width: float, task: Task) -> tuple[int, int]:
+    """Depth and width of drawn layers, of a ratio as close to T as few of them allow."""
+    least = max(_WIDTHS.start, task.inputs)
+    widths = [n for n in range(least, least + len(_WIDTHS)) if round(depth_to_width * n) >= 1] or [
+        math.ceil(1 / depth_to_width)
+    ]
+    width = min(widths, key=lambda n: (round(abs(round(depth_to_width * n) / n - depth_to_width), 6), n))
+    return max(2, round(depth_to_width * width)), width
+
+
 def check_limit(activation: AbstractActivation, depth_to_width: float, task: Task, sizes: Sizes) -> None:
     """Refuse steps that are too few.
 
     Raises:
         ValueError: naming the number that would do.
     """
+    check_revealed(task)
     width = sizes.depth / depth_to_width
-    directions = limit_vectors(activation, width, jnp.dtype(np.float32)).directions(task.pairs)
+    if sizes.method == "weights" and round(width) < task.inputs:
+        raise ValueError(
+            f"steps={sizes.depth} is too few: a step is a layer of width steps/T, as wide as the {task.inputs} inputs "
+            f"or wider; use steps >= {math.ceil(task.inputs * depth_to_width)}."
+        )
+    task.optimizer.check_decay(task.updates, width, sizes.depth)
+    if sizes.method == "weights":
+        return
+    directions = limit_vectors(activation, width, jnp.dtype(np.float32)).directions(room_for(task))
     if width <= directions:
         need = math.floor(directions * depth_to_width) + 1
         raise ValueError(
             f"steps={sizes.depth} is too few: a step is a layer of width steps/T, in which the {directions} vectors "
-            f"that training meets must be independent; use steps >= {need}."
+            f"that training meets must be independent; use steps >= {need}, or method='weights'."
         )
 
 
@@ -65,13 +103,17 @@ def check_networks(task: Task, sizes: Sizes) -> None:
     Raises:
         ValueError: naming the width that would do.
     """
-    width, pairs = sizes.width, task.pairs
+    width, need = sizes.width, sum(room_for(task))
     if sizes.method not in ("law", "weights"):
         raise ValueError(f"method must be 'law' or 'weights', got {sizes.method!r}.")
-    if sizes.method == "law" and width <= 2 * pairs:
+    if sizes.method == "law":
+        check_revealed(task)
+    if sizes.method == "law" and width <= need:
         raise ValueError(
-            f"width={width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
-            f"backward: use width > {2 * pairs}, or method='weights'."
+            f"width={width} is too small for method='law' with {task.pairs} (input, training step) pairs, forward and "
+            f"backward: use width > {need}, or method='weights'."
         )
+    if isinstance(task.optimizer, SGD):
+        task.optimizer.check_decay(task.updates, width, sizes.depth)
     if width < task.inputs:
         raise ValueError(f"width={width} is smaller than the number of inputs P={task.inputs}: widen it.")

@@ -76,6 +76,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
     """
 
     training_settings: ClassVar[type] = ResNetTraining
+    most_labels: ClassVar[int | None] = None
 
     activation: Callable[[Array], Array] = eqx.field(static=True)
     beta: Hyperparameter
@@ -206,7 +207,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         solver, order = step_of_infinite_depth(self.block)
         return KernelGrid(task.settings.depth, not is_linear(self.activation), solver, order)
 
-    def training_steps(self, task: Task) -> int:
+    def training_steps(self, task: Task, method: str) -> int:
         """32: at infinite depth the solver doubles it and extrapolates."""
         return 32
 
@@ -217,6 +218,9 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def check_training(self, task: Task, sizes: Sizes) -> None:
         """Refuse a block without a limit or networks of this kind, and widths without room."""
+        task.require_plain("training of a ResNet")
+        if not sizes.kernels:
+            raise ValueError("kernels=False is for MLPs: kernels are what a ResNet is trained by; drop it.")
         if sizes.width:
             check_networks(self.block, task, sizes)
         else:
@@ -234,4 +238,4 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         found = train_drawn(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
         pairs, steps = task.recorded()
         Phi, G, A = (X[:, :, pairs][:, :, :, pairs] for X in (found.Phi, found.G, found.A))
-        return Trajectory(found.outputs[pairs], Phi, G, A, found.ntk[steps])
+        return Trajectory(found.outputs[steps], Phi, G, A, found.ntk[steps])

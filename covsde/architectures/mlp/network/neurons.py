@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.descent.householder import AbstractVectors, Lengths, Vector
+from covsde.descent.householder import AbstractVectors, Lengths, Room, Vector
 
 
 class Neurons(AbstractVectors):
@@ -21,25 +21,25 @@ class Neurons(AbstractVectors):
         self.neurons = width
         self.width = jnp.asarray(width, dtype)
 
-    def size(self, labels: int) -> int:
+    def size(self, room: Room) -> int:
         """n."""
         return self.neurons
 
-    def grow(self, vectors: Array, labels: int, more: int) -> Array:
+    def grow(self, vectors: Array, room: Room, more: Room) -> Array:
         """They have all their neurons from the start."""
         return vectors
 
-    def directions(self, labels: int) -> int:
+    def directions(self, room: Room) -> int:
         """One per forward and one per backward label."""
-        return 2 * labels
+        return sum(room)
 
-    def revealed(self, labels: int, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
+    def revealed(self, room: Room, forward: Array | int, backward: Array | int) -> Float[Array, " size"]:
         """All of them: the basis is that of the neurons."""
         return jnp.ones(self.neurons, self.width.dtype)
 
-    def lengths(self, key: PRNGKeyArray, used: Float[Array, " P"], layers: int, paths: int) -> Lengths:
+    def lengths(self, key: PRNGKeyArray, used: Float[Array, "layers P"], paths: int) -> Lengths:
         """None: every neuron has its normal."""
-        return jnp.zeros((layers, used.size, paths), self.width.dtype)
+        return jnp.zeros((*used.shape, paths), self.width.dtype)
 
     def fresh(
         self, normals: Vector, length: Float[Array, " paths"], revealed: Float[Array, " size"], slot: Array

@@ -39,7 +39,8 @@ def train_by_law(rule: UpdateRule, beta: float, task: Task, sizes: Sizes, key: P
 
 def _stacked(columns: tuple[Array, ...]) -> Trajectory:
     f, Phi, G, A, ntk = columns
-    return Trajectory(f.T, *(jnp.swapaxes(X, 0, 1) for X in (Phi, G, A, ntk)))
+    outputs = f.T.reshape(ntk.shape[1], -1, 1, f.shape[0])
+    return Trajectory(outputs, *(jnp.swapaxes(X, 0, 1) for X in (Phi, G, A, ntk)))
 
 
 @eqx.filter_jit

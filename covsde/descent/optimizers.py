@@ -1,0 +1,180 @@
+"""Optimisers that are linear in the gradients, as data: all that training asks of one is a table of coefficients.
+
+With U_j = -∂L_j/∂W at W(j), and L_j the loss at step j, every such rule gives, whatever the layer,
+
+    W(k) = β_k W(0) + (1/n) Σ_{j<k} Ω_kj U_j
+
+    coupled decay (an L2 penalty λ/2n |W|²):  u_k = U_k - λ W(k);     decoupled:  u_k = U_k and W ← (1 - η_k λ/n) W
+    m ← μ m + u_k;     step = m (heavy ball)  or  u_k + μ m (Nesterov);     W ← W + (η_k/n) step
+
+A decay acts on all layers at once: it multiplies outputs by β_k^d, so λ η/n with λ of order one is its scale at depth
+proportional to width, and β_k^d → e^{-Λ_k T}.
+
+Source: Polyak (1964), Nesterov (1983), in the form of PyTorch's SGD; Loshchilov, Hutter (2019), arXiv 1711.05101.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from covsde.inputs.arguments import checked_switch, finite_number
+from covsde.numerics.typing import Number
+
+# A decay that shrinks outputs by more than e^-5 leaves nothing to train.
+MOST_DECAY = 5.0
+
+
+class Table(NamedTuple):
+    """W(k) = β_k W(0) + (1/n) Σ_j Ω_kj U_j for k = 0 … steps.
+
+    Attributes:
+        beta: β, (steps + 1,).
+        Omega: Ω, (steps + 1, steps); 0 for j ≥ k.
+    """
+
+    beta: Float[Array, " k"]
+    Omega: Float[Array, "k j"]
+
+
+class SGD(eqx.Module):
+    """Gradient descent with momentum and weight decay, at a constant rate or by a schedule.
+
+    Args:
+        rate: η₀, or one for each update; networks of width n use η₀/n.
+        momentum: μ, from 0 up to, not including, 1.
+        nesterov: look ahead, as PyTorch does.
+        weight_decay: λ ≥ 0 of order one; networks use λ/n.
+        decoupled: shrink the weights themselves, as AdamW does, instead of adding λW to the gradient.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Example:
+        ```python
+        optimizer = cs.SGD([1.0, 0.5, 0.25], momentum=0.9)
+        ```
+    """
+
+    rate: Float[np.ndarray | Array, "*updates"] | float
+    momentum: Number
+    weight_decay: Number
+    nesterov: bool = eqx.field(static=True)
+    decoupled: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        rate: Any,
+        momentum: Any = 0.0,
+        nesterov: Any = False,
+        weight_decay: Any = 0.0,
+        decoupled: Any = False,
+    ):
+        self.rate = _rate(rate)
+        self.momentum = finite_number("momentum", momentum)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}.")
+        self.weight_decay = finite_number("weight_decay", weight_decay)
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, got {weight_decay!r}.")
+        self.nesterov, self.decoupled = checked_switch("nesterov", nesterov), checked_switch("decoupled", decoupled)
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True looks ahead along the momentum, and momentum is 0: give one, such as 0.9.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is gradient descent at one rate."""
+        return bool(np.ndim(self.rate) == 0 and self.momentum == 0 and self.weight_decay == 0)
+
+    def described(self) -> dict[str, Any]:
+        """All but the rate, for metadata."""
+        names = ("momentum", "nesterov", "weight_decay", "decoupled")
+        return {name: np.asarray(getattr(self, name)).item() for name in names}
+
+    def rates(self, updates: int) -> Float[np.ndarray | Array, " updates"]:
+        """η of each update.
+
+        Raises:
+            ValueError: for a schedule of another length.
+        """
+        if np.ndim(self.rate) == 0:
+            return self.rate * (jnp if isinstance(self.rate, jax.Array) else np).ones(updates)
+        length = np.shape(self.rate)[0]
+        if length != updates:
+            raise ValueError(
+                f"learning_rate must be a number or one for each of the {updates} updates, got {length}: "
+                f"set updates={length}, or drop the rest."
+            )
+        return self.rate  # type: ignore[return-value]
+
+    def table(self, updates: int, width: Number, substeps: int = 1) -> Table:
+        """The coefficients of all gradient steps, `substeps` of η/substeps in an update.
+
+        Args:
+            updates: number of updates.
+            width: n, by which decay is divided.
+            substeps: gradient steps per update.
+        """
+        rates = jnp.repeat(jnp.asarray(self.rates(updates)) / substeps, substeps)
+        steps, dtype = rates.shape[0], rates.dtype
+        decay, momentum = (jnp.asarray(x, dtype) for x in (self.weight_decay, self.momentum))
+        decay = decay / jnp.asarray(width, dtype)
+
+        def step(now: tuple[Array, Array], given: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+            (w, m), (k, rate) = now, given
+            u = (jnp.arange(steps + 1) == 1 + k).astype(dtype)
+            if self.decoupled:
+                w = (1 - rate * decay) * w
+            else:
+                u = u - decay * w
+            m = momentum * m + u
+            w = w + rate * (u + momentum * m if self.nesterov else m)
+            return (w, m), w
+
+        start = (jnp.arange(steps + 1) == 0).astype(dtype)
+        _, later = jax.lax.scan(step, (start, jnp.zeros(steps + 1, dtype)), (jnp.arange(steps), rates))
+        rows = jnp.concatenate([start[None], later])
+        return Table(rows[:, 0], rows[:, 1:])
+
+    def check_decay(self, updates: int, width: float, depth: int) -> None:
+        """Refuse a decay that leaves nothing of the outputs of a network of this width and depth.
+
+        Raises:
+            ValueError: naming the decay that would do.
+        """
+        if self.weight_decay == 0 or updates == 0:
+            return
+        last = float(self.table(updates, width).beta[-1])
+        strength = -depth * np.log(last) if last > 0 else np.inf
+        if strength > MOST_DECAY:
+            raise ValueError(
+                f"weight_decay={float(self.weight_decay):g} shrinks all {depth} layers at once, outputs by "
+                f"e^-{strength:.1f} in {updates} updates, and leaves nothing to train: use at most "
+                f"{float(self.weight_decay) * MOST_DECAY / strength:.2g}."
+                if np.isfinite(strength)
+                else f"weight_decay={float(self.weight_decay):g} takes weights through 0 in an update: lower it."
+            )
+
+
+def _rate(rate: Any) -> Any:
+    if np.ndim(rate) == 0:
+        return finite_number("learning_rate", rate)
+    if np.ndim(rate) != 1 or np.size(rate) == 0:
+        raise ValueError(f"learning_rate must be a number or a list of them, one for each update, got {rate!r}.")
+    return np.asarray([finite_number("learning_rate", x) for x in np.asarray(rate).tolist()])
+
+
+def checked_optimizer(optimizer: Any, learning_rate: Any) -> Any:
+    """The optimiser that was given, or gradient descent at this rate.
+
+    Raises:
+        ValueError: for something else.
+    """
+    if optimizer is None:
+        return SGD(learning_rate)
+    if isinstance(optimizer, SGD) or (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        return optimizer
+    raise ValueError(f"optimizer must be a cs.SGD, or for networks with weights one of optax, got {optimizer!r}.")

@@ -1,0 +1,153 @@
+"""What training leaves behind: chunks of paths or systems of particles, as the arrays of results."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from covsde.architectures.base import AbstractTrainable
+from covsde.descent.task import Task
+from covsde.descent.trajectory import KernelTrajectory, Trajectory
+from covsde.inputs.arguments import checked_switch
+from covsde.results.status import FailedPathsWarning, PathStatus
+from covsde.results.trained_kernels import TrainedKernels
+from covsde.results.training import Training
+from covsde.run.checkpoint import Arrays
+
+# Gradient descent that has come this far from its targets will not come back.
+_DIVERGED = 1e6
+
+
+def _ceiling(task: Task) -> float:
+    return _DIVERGED * max(1.0, float(np.nanmax(np.abs(task.data.targets))))
+
+
+def keeps_kernels(architecture: AbstractTrainable, task: Task, kernels: bool | None) -> bool:
+    """Whether covariances of labels are kept."""
+    if kernels is None:
+        return architecture.most_labels is None or len(task.labels()) <= architecture.most_labels
+    return checked_switch("kernels", kernels)
+
+
+def axes(task: Task, kernels: bool) -> dict[str, int]:
+    """Where the paths are in the arrays of `finish`."""
+    found = dict(Training.path_axis)
+    if task.batches.whole and kernels:
+        del found["moved"]
+    if not tested(task).size:
+        del found["test_losses"]
+    return found
+
+
+def tested(task: Task) -> NDArray[np.int_]:
+    """The test inputs whose targets are known."""
+    y = np.asarray(task.data.targets).reshape(task.inputs, -1)
+    return np.asarray([i for i in task.batches.tests if np.all(np.isfinite(y[i]))], int)
+
+
+def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
+    """One chunk of `Training`, NaN from where training diverged."""
+    y = np.asarray(task.data.targets)
+    f, Phi, G, A, ntk = (np.array(x) for x in trajectory[:5])
+    outputs = np.moveaxis(f, -1, 1)  # (updates + 1, paths, M, C)
+    with np.errstate(invalid="ignore"):
+        sizes = np.abs(outputs).astype(np.float64)
+        valid = np.all(np.isfinite(outputs) & (sizes <= _ceiling(task)), axis=(2, 3))
+    valid = np.logical_and.accumulate(valid, axis=0)
+    outputs[~valid] = np.nan
+    ntk[~valid[: len(ntk)]] = np.nan
+    gone = ~valid[task.labels()[: Phi.shape[-1], 0]].T  # (paths, N)
+    for X in (Phi, G, A):
+        X[:, gone[:, :, None] | gone[:, None, :]] = np.nan
+    if y.ndim == 1:
+        outputs = outputs[..., 0]
+    found = {"losses": _losses(task, outputs, task.batches.trained)}
+    rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
+    rest &= np.all(np.isfinite(found["losses"]), axis=0)
+    tests = tested(task)
+    if tests.size:
+        found["test_losses"] = _losses(task, outputs, tests) / tests.size
+    if not (task.batches.whole and kernels):
+        assert trajectory.moved is not None
+        found["moved"] = np.array(np.moveaxis(np.asarray(trajectory.moved), -1, 2))
+        found["moved"][np.broadcast_to(~valid[:, None], found["moved"].shape[:3])] = np.nan
+    status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
+    if task.data.column:
+        outputs = outputs[..., None]
+    return found | {
+        "outputs": outputs,
+        "Phi": Phi,
+        "G": G,
+        "A": A,
+        "ntk": ntk,
+        "status": status.astype(np.int8),
+    }
+
+
+def _losses(task: Task, outputs: NDArray[Any], chosen: Any) -> NDArray[Any]:
+    """Summed over the chosen inputs, of outputs (updates + 1, paths, M[, C])."""
+    index = np.asarray(chosen)
+    f, y = outputs[:, :, index], np.asarray(task.data.targets)[index]
+    return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
+
+
+SYSTEM_AXES = dict.fromkeys(KernelTrajectory._fields, 0)
+
+
+def system(found: KernelTrajectory) -> Arrays:
+    """One system of particles as a chunk."""
+    return {name: np.asarray(x)[None] for name, x in found._asdict().items()}
+
+
+def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metadata: dict[str, Any]) -> TrainedKernels:
+    """Mean over independent systems of particles, with standard errors from their spread, and what each adds to it."""
+    systems, targets = metadata["systems"], np.asarray(task.data.targets)
+    means, errors, replicates = {}, {}, {}
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name in KernelTrajectory._fields:
+            values = stacked[name].astype(np.float64)
+            means[name] = values.mean(axis=0)
+            spread = values.std(axis=0, ddof=1) / np.sqrt(systems) if systems > 1 else np.full(values.shape[1:], np.nan)
+            errors[name] = spread if sampled else np.zeros(values.shape[1:])
+            if sampled and systems > 1:
+                replicates[name] = (systems * means[name] - values) / (systems - 1)
+        good = np.all(np.abs(stacked["outputs"]) <= _ceiling(task), axis=2)
+    valid = np.logical_and.accumulate(good.all(axis=0))
+    P = targets.size
+    gone = np.repeat(~valid, P)
+    for part in (means, errors, replicates):
+        if part:
+            part["outputs"][..., ~valid, :] = np.nan
+            part["ntk"][..., ~valid, :, :] = np.nan
+            for name in ("H", "Phi", "G", "A"):
+                part[name][..., gone[:, None] | gone[None, :]] = np.nan
+    finite = all(np.all(np.isfinite(x)) for x in means.values())
+    status = PathStatus.FINE if finite else (PathStatus.NOT_FINITE if valid[-1] else PathStatus.EXPLODED)
+    if not finite:
+        count = int(np.sum(~np.logical_and.accumulate(good, axis=1)[:, -1]))
+        warnings.warn(
+            f"Training diverged after update {int(valid.sum()) - 1} in {count} of {systems} systems of particles: "
+            "everything later is NaN; lower learning_rate or beta.",
+            FailedPathsWarning,
+            stacklevel=3,
+        )
+
+    def losses(outputs: NDArray[Any]) -> NDArray[Any]:
+        flat = jnp.asarray(outputs.reshape(-1, P))
+        return np.asarray(jax.vmap(lambda f: task.loss(f, jnp.asarray(targets)))(flat)).reshape(outputs.shape[:-1])
+
+    if replicates:
+        replicates["losses"] = losses(replicates["outputs"])
+    return TrainedKernels(
+        tau=np.asarray(tau),
+        targets=targets,
+        losses=losses(means["outputs"]),
+        standard_error=errors,
+        status=status,
+        metadata=metadata,
+        replicates=replicates,
+        **means,
+    )
