@@ -63,6 +63,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         DRIVER: (
             "covsde.drivers.simulate:simulate",
             "covsde.drivers.train:train",
+            "covsde.drivers.train:train_networks",
         ),
     },
 }

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+import covsde as cs
 from covsde import gram
 from covsde.inputs.gram import check_gram
 

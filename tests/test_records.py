@@ -44,6 +44,9 @@ def test_every_record_reads_back_as_it_was_saved_by_the_code_of_the_base(record:
     assert repr(back) == repr(record)
     assert back.metadata == record.metadata
     for array in (*record.path_axis, "tau"):
+        if getattr(record, array) is None:  # not every result has it
+            assert getattr(back, array) is None
+            continue
         np.testing.assert_array_equal(getattr(back, array), getattr(record, array))
         assert getattr(back, array).dtype == getattr(record, array).dtype
 

@@ -19,7 +19,7 @@ from covsde.architectures.resnet.blocks import AbstractBlock
 from covsde.architectures.resnet.network.training import descend, descend_low_rank, learning_rates
 from covsde.descent.losses import squared
 from covsde.descent.particles import UpdateRule, matched_normals
-from covsde.descent.task import Task
+from covsde.descent.task import task_from
 from covsde.inputs.arguments import checked_switch
 from covsde.inputs.data import Data
 
@@ -182,8 +182,8 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
         train_input=1.0,
         train_output=1.0,
     )
-    task = Task.of(
-        Data(PAIR, y), loss="squared", learning_rate=rate, updates=2, substeps=1, settings=cs.ResNetTraining()
+    task = task_from(
+        Data(PAIR, y), loss="squared", optimizer=rate, updates=2, substeps=1, settings=cs.ResNetTraining()
     ).arrays(float)
     f = descend(network, settings, x, task, (0, depth))[0]
 

@@ -21,7 +21,7 @@ from covsde.architectures.mlp.network.weights import MLPNetwork
 from covsde.descent.drawn import Moving, observe, rule_of, slopes
 from covsde.descent.householder import split
 from covsde.descent.losses import squared
-from covsde.descent.task import Ends, Task
+from covsde.descent.task import Ends, task_from
 
 PAIR = np.asarray(problems.PAIR)
 ONE = np.eye(1)
@@ -64,7 +64,7 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     def gradient(network: MLPNetwork) -> jax.Array:
         return squared(s * network(x)[:, 0], y)
 
-    task = Task.of(cs.Data(PAIR, y), loss="squared", learning_rate=rate, updates=1, substeps=1, settings=None)
+    task = task_from(cs.Data(PAIR, y), loss="squared", optimizer=rate, updates=1, substeps=1)
     ends = Ends(jnp.asarray(s), True, True)
     now = Moving(jnp.concatenate([network.input_weights[None], network.hidden_weights]), network.output_weights, x)
     c_root = TANH.normalisation(n) ** 0.5
@@ -84,8 +84,8 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     E = jnp.asarray(np.asarray(x).T @ np.linalg.inv(a))
     slope = jax.grad(lambda E: squared(s * network((E @ a).T)[:, 0], y))(E)
     np.testing.assert_allclose(after.inputs, x - rate / n * (slope @ a).T, rtol=1e-10, atol=1e-14)
-    new = (after.matrices[0], after.matrices[1:])
-    for new, old, slope in zip(new, hidden_matrices(network), hidden_matrices(descent), strict=True):
+    moved = (after.matrices[0], after.matrices[1:])
+    for new, old, slope in zip(moved, hidden_matrices(network), hidden_matrices(descent), strict=True):
         np.testing.assert_allclose(new, old - rate / n * slope, rtol=1e-10, atol=1e-14)
     # The kernel is that of the parameters: Σ_W ∂f/∂W · ∂f/∂W, per layer.
     jacobian = eqx.filter_jacrev(lambda net: net(x)[:, 0])(network)

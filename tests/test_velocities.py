@@ -18,7 +18,7 @@ from covsde.architectures.mlp.network.training import hidden_matrices
 from covsde.architectures.mlp.network.velocities import feature_velocities
 from covsde.architectures.mlp.network.weights import MLPNetwork
 from covsde.descent.losses import squared
-from covsde.descent.task import Task
+from covsde.descent.task import task_from
 
 PAIR = np.asarray(problems.PAIR)
 Y = np.array([1.0, -1.0])
@@ -66,7 +66,7 @@ def test_velocities_are_those_of_a_small_training_step() -> None:
     plan = Layers.uniform(cs.ShapedSmooth(lambda z: jnp.tanh(z + 0.3)), n, 4)
     network = MLPNetwork(plan, out_size=1, in_size=n, key=jax.random.key(0), dtype=jnp.dtype(float))
 
-    task = Task.of(cs.Data(PAIR, Y), loss="squared", learning_rate=0.7, updates=1, substeps=1, settings=None)
+    task = task_from(cs.Data(PAIR, Y), loss="squared", optimizer=0.7, updates=1, substeps=1)
 
     @eqx.filter_jit
     def features(network: MLPNetwork, step: jax.Array) -> jax.Array:

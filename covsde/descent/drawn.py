@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from covsde.descent.optimizers import SGD
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.run.memory import TRAINING, fitting
 
 Activation = Callable[[Float[Array, "P width"]], Float[Array, "P width"]]
 Vectors = Float[Array, "layers P width"]
@@ -107,7 +106,9 @@ def slopes(seen: Observed, overlap: Float[Array, "M P"], ends: Ends) -> Moving:
     readouts = seen.errors.T @ seen.h[-1] * (ends.scale / root)
     # h_0 = E x, and x·x' is V0.
     inputs = ends.scale * overlap @ (seen.forces[:, None] * seen.grad_h[0])
-    return Moving(matrices, readouts * ends.train_readout, inputs * ends.train_input)
+    return Moving(
+        matrices, *(u if moves else jnp.zeros_like(u) for u, moves in zip((readouts, inputs), ends[1:], strict=True))
+    )
 
 
 class Rule(NamedTuple):
@@ -163,26 +164,37 @@ def _of_optax(optimizer: Any, trained: tuple[bool, ...]) -> Rule:
     return Rule(lambda now: optimizer.init(moving(now)), step)
 
 
+def floats(task: Task, sizes: Sizes) -> int:
+    """Numbers that a stack in training takes in memory."""
+    vectors = 8 * (sizes.depth + 1) * (task.pairs * sizes.kernels + task.inputs) * sizes.width
+    return 3 * sizes.depth * sizes.width**2 + vectors
+
+
 def train_drawn(
-    draw: Callable[[PRNGKeyArray], Moving], phi: Activation, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends
+    draw: Callable[[PRNGKeyArray], Moving],
+    phi: Activation,
+    task: Task,
+    sizes: Sizes,
+    keys: Array,
+    at_once: int,
+    ends: Ends,
 ) -> Trajectory:
-    """Independent stacks, really trained; about 256 MiB of them in memory at a time.
+    """Independent stacks, really trained.
 
     Args:
         draw: weights at initialization and the inputs E x, given a key.
         phi: what acts between matrices, on vectors (P, n).
         task: what is trained, in arrays of the dtype of the computation.
-        sizes: width n, number of matrices d, saved layers and the number of draws.
-        key: JAX key.
+        sizes: width n, number of matrices d, saved layers.
+        keys: JAX keys, one per stack.
+        at_once: stacks in memory at a time.
         ends: s, and whether E and w move.
     """
-    floats = 3 * sizes.depth * sizes.width**2 + 8 * (sizes.depth + 1) * (task.pairs + task.inputs) * sizes.width
-    batch = fitting(floats * task.dtype.itemsize, TRAINING, least=1, most=sizes.draws)
 
     def one(k: PRNGKeyArray) -> tuple[Any, ...]:
         return _train(phi, draw(k), task, sizes, ends)
 
-    outputs, moved, ntk, kept = jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch)
+    outputs, moved, ntk, kept = jax.lax.map(one, keys, batch_size=at_once)
     none = jnp.zeros((sizes.draws, len(sizes.layers), 0, 0), outputs.dtype)
     Phi, G, A, ntk = (jnp.swapaxes(X, 0, 1) for X in (*(kept or (none, none, none)), ntk))
     return Trajectory(jnp.moveaxis(outputs, 0, -1), Phi, G, A, ntk, jnp.moveaxis(moved, 0, -1))

@@ -110,7 +110,7 @@ class SGD(eqx.Module):
             )
         return self.rate  # type: ignore[return-value]
 
-    def table(self, updates: int, width: Number, substeps: int = 1) -> Table:
+    def table(self, updates: int, width: Number | int, substeps: int = 1) -> Table:
         """The coefficients of all gradient steps, `substeps` of η/substeps in an update.
 
         Args:
@@ -139,7 +139,7 @@ class SGD(eqx.Module):
         rows = jnp.concatenate([start[None], later])
         return Table(rows[:, 0], rows[:, 1:])
 
-    def check_decay(self, updates: int, width: float, depth: int) -> None:
+    def check_decay(self, updates: int, width: float | int, depth: int) -> None:
         """Refuse a decay that leaves nothing of the outputs of a network of this width and depth.
 
         Raises:
@@ -167,14 +167,14 @@ def _rate(rate: Any) -> Any:
     return np.asarray([finite_number("learning_rate", x) for x in np.asarray(rate).tolist()])
 
 
-def checked_optimizer(optimizer: Any, learning_rate: Any) -> Any:
-    """The optimiser that was given, or gradient descent at this rate.
+def checked_optimizer(optimizer: Any) -> Any:
+    """The optimiser that was given, or gradient descent at the rate that was.
 
     Raises:
         ValueError: for something else.
     """
-    if optimizer is None:
-        return SGD(learning_rate)
     if isinstance(optimizer, SGD) or (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         return optimizer
-    raise ValueError(f"optimizer must be a cs.SGD, or for networks with weights one of optax, got {optimizer!r}.")
+    if isinstance(optimizer, str) or callable(optimizer):
+        raise ValueError(f"optimizer must be a cs.SGD, or for networks with weights one of optax, got {optimizer!r}.")
+    return SGD(optimizer)

@@ -9,8 +9,8 @@ vectors already kept, with the coefficients β and Ω of the optimiser:
 With several outputs one covector Σ_c Δ_c w_c per label is pulled back, whatever their number: it is all that an update
 needs, for the backward pass is linear in it. What is only read, test inputs above all, is read after the training and
 has no backward labels: the order in which a Gaussian matrix is revealed does not matter, and each pass needs only W(0)
-and the updates before it. Each such input is revealed on its own, jointly with the training at all its updates;
-two of them are independent given the training.
+and the updates before it. Each test input is revealed on its own, jointly with the training at all its updates; two of
+them are independent given the training. Trained inputs that are not in all batches are read together.
 """
 
 import functools
@@ -71,7 +71,8 @@ def stages(P: int, steps: int) -> list[tuple[int, int]]:
 
 def room_for(task: Task) -> Room:
     """The directions that training meets, and those of an input that is read after it."""
-    read = task.updates + 1 if not task.batches.whole else 0
+    together = 0 if task.batches.constant else len(task.batches.trained)
+    read = (task.updates + 1) * max(together, min(1, len(task.batches.tests)))
     return Room(max(task.pairs, task.inputs) + read, max(task.pairs, task.outputs))
 
 
@@ -294,35 +295,36 @@ class _Machine(eqx.Module):
         per_label = {name: pad(getattr(s, name), labels, -3) for name in (*_PER_LABEL, "outputs", "errors")}
         return s._replace(**per_label, forces=pad(s.forces, labels, 0))
 
-    def read(self, s: _State, room: Room, which: Int[Array, " R"], key: PRNGKeyArray) -> tuple[Array, Array]:
-        """Outputs (R, updates + 1, C, paths) and movement (R, updates + 1, times, paths), each input on its own."""
-        reads, labels = self.task.updates + 1, s.forces.shape[0]
+    def read(self, s: _State, room: Room, blocks: Int[Array, "blocks R"], key: PRNGKeyArray) -> tuple[Array, Array]:
+        """Outputs (blocks, updates + 1, R, C, paths) and movement (blocks, updates + 1, times, R, paths) of inputs."""
+        R, labels = blocks.shape[1], s.forces.shape[0]
+        reads = (self.task.updates + 1) * R
         more = Room(room.forward + reads, room.backward)
         s = self.grow(s, room, more)
         s = s._replace(e=pad(s.e, labels + reads, -3), m=pad(s.m, labels + reads, -3))
         layers = jnp.asarray(self.layers)
 
         def one(given: tuple[Array, PRNGKeyArray]) -> tuple[Array, Array]:
-            i, key = given
+            block, key = given
 
             def update(now: tuple[Array, Array, Array], r: Array) -> tuple[Any, tuple[Array, Array]]:
                 e, m, first = now
                 k = r * self.task.substeps
-                x0 = self.inputs(s, i[None], k)
-                known = _Known(more, room.forward + r, room.backward)
-                news = self.up(s._replace(e=e, m=m), x0, k, labels + r, known, jax.random.fold_in(key, r))
-                directions, images, _, x = news
-                f = self.outputs(x[-1], self.readouts(s, k))[0]
-                features = jnp.concatenate([x0[None], x])[layers, 0]
+                x0 = self.inputs(s, block, k)
+                known = _Known(more, room.forward + r * R, room.backward)
+                now_known = s._replace(e=e, m=m)
+                directions, images, _, x = self.up(now_known, x0, k, labels + r * R, known, jax.random.fold_in(key, r))
+                f = self.outputs(x[-1], self.readouts(s, k))
+                features = jnp.concatenate([x0[None], x])[layers]
                 first = jnp.where(r == 0, features, first)
-                e, m = put(e, directions, labels + r, 1), put(m, images, labels + r, 1)
-                return (e, m, first), (f, jnp.sum((features - first) ** 2, axis=1))
+                e, m = put(e, directions, labels + r * R, 1), put(m, images, labels + r * R, 1)
+                return (e, m, first), (f, jnp.sum((features - first) ** 2, axis=2))
 
-            first = jnp.zeros((len(self.layers), s.readout.shape[1], self.paths), s.e.dtype)
-            _, kept = jax.lax.scan(update, (s.e, s.m, first), jnp.arange(reads))
+            first = jnp.zeros((len(self.layers), R, s.readout.shape[1], self.paths), s.e.dtype)
+            _, kept = jax.lax.scan(update, (s.e, s.m, first), jnp.arange(self.task.updates + 1))
             return kept
 
-        return jax.lax.map(one, (which, jax.random.split(key, which.shape[0])))
+        return jax.lax.map(one, (blocks, jax.random.split(key, blocks.shape[0])))
 
 
 @eqx.filter_jit
@@ -378,18 +380,20 @@ def _read(machine: _Machine, s: _State, room: Room, key: PRNGKeyArray, x: Array)
     """Outputs (updates + 1, M, C, paths) and movement (updates + 1, times, M, paths) of all inputs."""
     task = machine.task
     batches, kept = task.batches, task.recorded()[0]
-    which = jnp.asarray(batches.tests if batches.constant else range(batches.inputs), jnp.int32)
+    trained, tests = (jnp.asarray(which, jnp.int32) for which in (batches.trained, batches.tests))
     updates = task.updates + 1
     shape = (updates, batches.inputs, task.outputs, machine.paths)
     outputs = jnp.zeros(shape, s.outputs.dtype)
     moved = jnp.zeros((updates, x.shape[0], batches.inputs, machine.paths), x.dtype)
     if batches.constant:
-        trained = jnp.asarray(batches.trained)
         outputs = outputs.at[:, trained].set(s.outputs[kept].reshape(updates, -1, *shape[2:]))
         h = x.reshape(x.shape[0], updates, -1, *x.shape[2:])
         moved = moved.at[:, :, trained].set(jnp.moveaxis(jnp.sum((h - h[:, :1]) ** 2, axis=-2), 0, 1))
-    if which.size:
-        f, distance = machine.read(s, room, which, key)
-        outputs = outputs.at[:, which].set(jnp.moveaxis(f, 0, 1))
-        moved = moved.at[:, :, which].set(jnp.moveaxis(distance, 0, 2))
+    for number, blocks in enumerate((trained[None, : 0 if batches.constant else None], tests[:, None])):
+        if blocks.size:
+            f, distance = machine.read(s, room, blocks, jax.random.fold_in(key, number))
+            which = blocks.ravel()
+            outputs = outputs.at[:, which].set(jnp.moveaxis(f, 0, 1).reshape(updates, which.size, *shape[2:]))
+            distance = jnp.moveaxis(distance, 0, 2).reshape(updates, x.shape[0], which.size, machine.paths)
+            moved = moved.at[:, :, which].set(distance)
     return outputs, moved

@@ -43,46 +43,6 @@ class Task(eqx.Module):
     centred: bool = eqx.field(static=True)
     settings: Any = eqx.field(static=True)
 
-    @classmethod
-    def of(
-        cls,
-        data: Data,
-        *,
-        loss: Any,
-        updates: Any,
-        substeps: Any,
-        settings: Any,
-        learning_rate: Any = 1.0,
-        optimizer: Any = None,
-        batches: Any = None,
-        centred: Any = False,
-    ) -> "Task":
-        """From what a user gives.
-
-        Raises:
-            ValueError: for an argument out of range; the message names it.
-        """
-        updates, substeps = positive_int("updates", updates, least=0), positive_int("substeps", substeps)
-        chosen = Batches.of(batches, data.inputs, updates)
-        data.check_known(chosen.trained)
-        if loss_named(loss) is cross_entropy:
-            data = Data(data.V0, in_classes(np.asarray(data.targets)))
-        rule = checked_optimizer(optimizer, learning_rate)
-        if isinstance(rule, SGD):
-            rule.rates(updates)
-        if substeps > 1 and not (isinstance(rule, SGD) and rule.momentum == 0):
-            raise ValueError("substeps is for gradient descent without momentum: give that as optimizer, or drop it.")
-        return cls(
-            data,
-            checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)]),
-            rule,
-            updates,
-            substeps,
-            chosen,
-            checked_switch("centred", centred),
-            settings,
-        )
-
     def arrays(self, dtype: Any) -> "Task":
         """The same with its numbers as JAX arrays, so that other values do not recompile.
 
@@ -208,6 +168,44 @@ class Task(eqx.Module):
                 raise ValueError(f"{what} takes one learning rate and every input at each update: drop {name}.")
         if several:
             raise ValueError(f"targets must be one number per input for {what}, got {self.outputs} columns.")
+
+
+def task_from(
+    data: Data,
+    *,
+    loss: Any,
+    updates: Any,
+    substeps: Any,
+    optimizer: Any,
+    settings: Any = None,
+    batches: Any = None,
+    centred: Any = False,
+) -> Task:
+    """From what a user gives; a number for an optimizer is the rate of gradient descent.
+
+    Raises:
+        ValueError: for an argument out of range; the message names it.
+    """
+    updates, substeps = positive_int("updates", updates, least=0), positive_int("substeps", substeps)
+    chosen = Batches.of(batches, data.inputs, updates)
+    data.check_known(chosen.trained)
+    if loss_named(loss) is cross_entropy:
+        data = Data(data.V0, in_classes(np.asarray(data.targets)))
+    rule = checked_optimizer(optimizer)
+    if isinstance(rule, SGD):
+        rule.rates(updates)
+    if substeps > 1 and not (isinstance(rule, SGD) and rule.momentum == 0):
+        raise ValueError("substeps is for gradient descent without momentum: give that as optimizer, or drop it.")
+    return Task(
+        data,
+        checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)]),
+        rule,
+        updates,
+        substeps,
+        chosen,
+        checked_switch("centred", centred),
+        settings,
+    )
 
 
 class Sizes(NamedTuple):

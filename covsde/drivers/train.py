@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from covsde.architectures.base import AbstractTrainable
 from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD
-from covsde.descent.task import Sizes, Task, settings_from
+from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, keeps_kernels, system
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
@@ -121,7 +121,7 @@ def train(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"learning_rate": learning_rate, "optimizer": optimizer, "batches": batches, "centred": centred}
+    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
     task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
     paths, kind = positive_int("paths", paths), resolve_dtype(dtype)
     shared = architecture.training_grid(task)
@@ -174,7 +174,7 @@ def train(
 def _task(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) -> Task:
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
-    return Task.of(data, settings=settings_from(architecture.training_settings, given), **steps)
+    return task_from(data, settings=settings_from(architecture.training_settings, given), **steps)
 
 
 def _plan(
@@ -270,7 +270,7 @@ def train_networks(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"learning_rate": learning_rate, "optimizer": optimizer, "batches": batches, "centred": centred}
+    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
     task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)

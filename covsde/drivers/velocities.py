@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from covsde.architectures.base import AbstractWithVelocities
 from covsde.descent.losses import Loss
-from covsde.descent.task import Sizes, Task, settings_from
+from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
@@ -49,7 +49,7 @@ def _task(architecture: Any, V0: Any, targets: Any, loss: Any, learning_rate: An
     instance_of("architecture", architecture, AbstractWithVelocities, example)
     settings = settings_from(architecture.training_settings, {"output_scale": scale})
     steps = {"updates": 0, "substeps": 1}
-    task = Task.of(Data(V0, targets), loss=loss, learning_rate=learning_rate, settings=settings, **steps)
+    task = task_from(Data(V0, targets), loss=loss, optimizer=learning_rate, settings=settings, **steps)
     task.require_plain("velocities")
     return task
 

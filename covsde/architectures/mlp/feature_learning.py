@@ -34,12 +34,13 @@ from covsde.activations import AbstractActivation, Identity
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.neurons import Neurons
 from covsde.covariance.expansion import Expansion
-from covsde.descent.drawn import Moving, train_drawn
+from covsde.descent.drawn import Moving, floats, train_drawn
 from covsde.descent.householder import AbstractVectors, Lengths, Room, pad
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.gamma import chi
 from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.run.memory import TRAINING, fitting
 
 Vector = Float[Array, "size paths"]
 
@@ -196,4 +197,6 @@ def train_drawn_limit(
     def act(z: Float[Array, "P width"]) -> Float[Array, "P width"]:
         return layer.features(z.T / root).T * root
 
-    return train_drawn(draw, act, task, sizes._replace(width=width), key, ends)
+    sizes = sizes._replace(width=width)
+    at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
+    return train_drawn(draw, act, task, sizes, jax.random.split(key, sizes.draws), at_once, ends)

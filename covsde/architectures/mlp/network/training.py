@@ -9,6 +9,7 @@ outputs, features and their covariances all move by order one at depth ~ width.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
@@ -16,9 +17,10 @@ from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.network.gradients import embed
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.drawn import Moving, train_drawn
+from covsde.descent.drawn import Moving, floats, train_drawn
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
+from covsde.run.memory import TRAINING, fitting
 
 
 def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
@@ -30,7 +32,7 @@ def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
 def train_weights(
     activation: AbstractActivation, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends
 ) -> Trajectory:
-    """Independent networks with real weights, really trained."""
+    """Independent networks with real weights, really trained; about 256 MiB of them in memory at a time."""
     width, plan, dtype = sizes.width, Layers.uniform(activation, sizes.width, sizes.depth), task.dtype
     phi, c_root = activation.at_width(width), activation.normalisation(width) ** 0.5
     x = embed(task.V0, width)
@@ -43,4 +45,5 @@ def train_weights(
     def act(z: Array) -> Array:
         return c_root * phi(z)
 
-    return train_drawn(draw, act, task, sizes, key, ends)
+    at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
+    return train_drawn(draw, act, task, sizes, jax.random.split(key, sizes.draws), at_once, ends)
