@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 SOURCES := covsde tests $(wildcard benchmarks experiments docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs validate figures bench clean
+.PHONY: help install demo test thorough lint format docs validate figures bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ demo: $(STAMP)  ## simulate a network's limit for four images of digits, with fi
 test: $(STAMP)  ## run the tests
 	$(BIN) -m pytest $(ARGS)
 
+thorough: $(STAMP)  ## run the tests that `make test` leaves out because they take long
+	$(BIN) -m pytest -m thorough $(ARGS)
+
 lint: $(STAMP)  ## check style and types
 	$(BIN) -m ruff check $(SOURCES)
 	$(BIN) -m ruff format --check $(SOURCES)
@@ -59,7 +62,7 @@ docs: $(STAMP)  ## build the documentation, every warning an error, into site/
 	$(BIN) docs/papers.py
 	NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict --site-dir site $(ARGS)
 
-validate: $(STAMP)  ## compare the limits with finite networks, into docs/validation.md
+validate: thorough  ## run those tests, and compare the limits with finite networks, into docs/validation.md
 	$(BIN) experiments/validate.py --out docs/validation.md $(ARGS)
 
 figures: $(STAMP)  ## draw every figure at reduced size, into figures/

@@ -19,10 +19,16 @@ ARCHITECTURES = {
         gamma=0.5, heads=2, mlp=cs.ShapedReLU(0.0, -1.0), mask="causal", depth_to_width=0.25
     ),
 }
-ALL = [(name, check) for name, architecture in ARCHITECTURES.items() for check in checks(architecture)]
+# One activation and block of each family, and all that there are in `make thorough`.
+QUICK = ("mlp relu", "resnet relu", "transformer, causal, mlp")
+ALL = [
+    pytest.param(name, check, id=f"{name}: {check}", marks=[] if name in QUICK else pytest.mark.thorough)
+    for name, architecture in ARCHITECTURES.items()
+    for check in checks(architecture)
+]
 
 
-@pytest.mark.parametrize(("name", "check"), ALL, ids=[f"{name}: {check}" for name, check in ALL])
+@pytest.mark.parametrize(("name", "check"), ALL)
 def test_of(name: str, check: Check) -> None:
     check()
 

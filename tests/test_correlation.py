@@ -182,6 +182,7 @@ def test_steps_in_one_coordinate_are_for_two_inputs() -> None:
 # --- extrapolation in the step ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_two_coarse_runs_extrapolate_to_the_exact_moment() -> None:
     def run(steps: int, key: int) -> cs.Ensemble:
         return cs.simulate(relu(4.0, 1.0), PAIR, paths=400_000, steps=steps, save_at=[0, 1], key=key, dtype="float32")

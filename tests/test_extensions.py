@@ -172,6 +172,7 @@ def test_a_biased_network_applies_its_biases() -> None:
 # --- the shaping exponent ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_above_one_half_shaping_leaves_the_linear_limit() -> None:
     weak = cs.MLP(cs.ShapedReLU(1.0, -1.0, exponent=0.8), 0.5)
     assert weak.limit().drift == ReLUDrift(0.0)

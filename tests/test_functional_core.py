@@ -1,7 +1,7 @@
 """The functional core: derivatives of statistics with the random numbers held fixed, and what is known about them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -77,7 +77,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# The rest are the same equations in other solvers, or other equations in the same: they wait for `make thorough`.
+QUICK = ("relu", "tanh", "transformer")
+
+
+def beside(cases: Iterable[str]) -> list[Any]:
+    """Cases, all but the quick ones marked as thorough."""
+    return [case if case in QUICK else pytest.param(case, marks=pytest.mark.thorough) for case in cases]
+
+
+@pytest.mark.parametrize("case", beside(CASES))
 def test_pathwise_derivatives_are_differences_of_common_random_numbers(case: str) -> None:
     make, parameters, steps, solver = CASES[case]
     f = flat(make, steps, solver)
@@ -95,6 +104,7 @@ def test_pathwise_derivatives_are_differences_of_common_random_numbers(case: str
     assert np.array_equal(by_V0, by_V0.T)
 
 
+@pytest.mark.thorough
 def test_derivatives_forwards_are_those_backwards() -> None:
     f = flat(relu, 4)
     at = (0.5, -1.0, 0.8)
@@ -104,7 +114,7 @@ def test_derivatives_forwards_are_those_backwards() -> None:
         assert np.allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("case", ["relu", "silu, bias and gain"])
+@pytest.mark.parametrize("case", beside(["relu", "silu, bias and gain"]))
 def test_repeated_and_zero_inputs_have_derivatives_that_keep_them_so(case: str) -> None:
     make, parameters, steps, _ = CASES[case]
     x = np.array([[1.0, 0.2], [1.0, 0.2], [0.0, 0.0]])
@@ -188,6 +198,7 @@ def test_wishart_steps_know_that_their_gamma_variates_depend_on_the_width() -> N
 # --- paths that stop ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_derivative_of_the_paths_that_live_is_right_beside_paths_that_explode() -> None:
     def V_of(a: Any, scale: Any) -> Any:
         limit = cs.MLP(cs.ShapedSmooth("gelu", a), 1.5).limit()

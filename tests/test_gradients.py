@@ -177,6 +177,7 @@ def output(r: cs.Gradients) -> np.ndarray:
     return r.outputs[:, 0]
 
 
+@pytest.mark.thorough
 def test_relu_overlaps_lose_their_memory_of_the_output_as_measured_in_networks() -> None:
     # .587 ± .014 by another solver; networks of width 60 and 120 gave .586 ± .015 and .601 ± .024.
     mlp = cs.MLP(RELU, T)

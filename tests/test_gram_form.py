@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 from reference import gram_form
 from reference import mlp as problems
 
@@ -48,6 +49,7 @@ def gap(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return z[0], z[1]
 
 
+@pytest.mark.thorough
 def test_training_in_gram_form_has_the_law_of_the_library() -> None:
     V0 = np.asarray(problems.PAIR)
     P, updates = 2, 2

@@ -45,6 +45,7 @@ def assert_in_the_cone(V: np.ndarray) -> None:
     assert np.min(np.linalg.eigvalsh(V / d[..., :, None] / d[..., None, :])) > -1e-12
 
 
+@pytest.mark.thorough
 @hypothesis.settings(max_examples=12)
 @given(V0=grams(), activation=st.sampled_from([RELU, SMOOTH, Identity()]), key=st.integers(0, 1000))
 def test_every_saved_matrix_of_the_limit_is_a_covariance(V0: np.ndarray, activation: Any, key: int) -> None:

@@ -291,6 +291,7 @@ def test_gradients_with_respect_to_beta_and_inputs_agree_with_finite_differences
     assert float(np.sum(np.asarray(to_x) * direction)) == pytest.approx(difference(0, direction), rel=1e-8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("depth", [None, 1000])
 def test_kernels_of_proportional_inputs_are_those_of_one_input_with_their_derivatives(depth: int | None) -> None:
     # x and 1.7 x: H = 1.7 v e^{β²/2}, G = e^{β²/2} and K = β²/2 H, though their variances are rounded differently.

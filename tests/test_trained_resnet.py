@@ -56,6 +56,7 @@ def test_a_linear_network_is_solved_to_all_digits(problem: problems.TrainingProb
     assert np.all(run.standard_error["outputs"] == 0)
 
 
+@pytest.mark.thorough
 def test_the_first_step_has_a_closed_form_for_every_scale() -> None:
     beta, richness, rate, y, H0 = 1.3, 0.6, 0.3, 0.7, 2.0
     settings: dict[str, Any] = {"targets": [y], "updates": 4, "learning_rate": rate, "richness": richness}
@@ -276,6 +277,7 @@ def test_two_matrix_blocks_of_tanh() -> None:
 # --- extrapolation in the step, and Monte Carlo errors of statistics ----------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_error_of_infinite_depth_is_of_the_recorded_order_and_is_extrapolated_away() -> None:
     rate, kernel = 0.2, math.e  # f(1) = η₀ K y
     coarse, fine = (
@@ -311,6 +313,7 @@ def test_blocks_of_two_matrices_have_an_error_of_the_recorded_order() -> None:
     assert np.all(np.abs(sharp - rough) < 0.2 * np.abs(first))
 
 
+@pytest.mark.thorough
 def test_extrapolation_of_particles_is_within_its_standard_error() -> None:
     settings: dict[str, Any] = {"targets": [1.0], "updates": 2, "learning_rate": 0.3, "save_at": [0, 0.5, 1]}
     coarse, fine, best = (

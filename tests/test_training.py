@@ -218,6 +218,7 @@ def test_gradients_of_a_layer_are_those_of_automatic_differentiation(activation:
     np.testing.assert_allclose(layer.gradients(z, r), pull_back(r)[0], rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_features_of_any_size_come_back_as_the_equation_has_it() -> None:
     # Without noise dΦ/dt = κ₃ Φ (Φ - 1), so that 1 - 1/Φ is multiplied by e^{κ₃ t}, in a step of any length.
     for n in (20.0, 200.0):
@@ -230,13 +231,14 @@ def test_features_of_any_size_come_back_as_the_equation_has_it() -> None:
     assert abs(np.median(run.Phi[-1, :, 0, 0]) / np.median(networks.Phi[-1, :, 0, 0]) - 1) < 0.3
 
 
+@pytest.mark.thorough
 def test_strong_shaping_keeps_its_norm() -> None:
     run = cs.train(cs.MLP(cs.ShapedReLU(10.0, -10.0), T), ONE, targets=[1.0], updates=1, paths=2048, key=5)
     assert run.failures["total"] == 0
     close(*problems.estimate(np.minimum(run.Phi[-1, :, 0, 0], 20)), 1.0, errors=5)
 
 
-@pytest.mark.parametrize("activation", [CUBIC, RELU], ids=["general", "relu"])
+@pytest.mark.parametrize("activation", [pytest.param(CUBIC, marks=pytest.mark.thorough), RELU], ids=["general", "relu"])
 def test_before_training_the_even_part_has_the_gradients_of_the_limit_at_initialization(activation: Any) -> None:
     # Another solver, on Grams, with the closed Gaussian moments of the activation: two inputs, where it matters.
     start = cs.simulate_gradients(cs.MLP(activation, T), PAIR, paths=8192, steps=10, key=5)

@@ -161,9 +161,7 @@ def test_a_test_input_that_repeats_a_trained_one_has_its_outputs() -> None:
     V0 = np.array([[1, 0.3, 1], [0.3, 1, 0.3], [1, 0.3, 1]])
     for run in (
         cs.train(TANH, V0, targets=[1.0, -1.0, np.nan], batches=[0, 1], updates=2, paths=16, steps=20),
-        cs.train_networks(
-            TANH, V0, targets=[[1.0], [-1], [np.nan]], batches=[0, 1], updates=2, width=24, draws=8
-        ),
+        cs.train_networks(TANH, V0, targets=[[1.0], [-1], [np.nan]], batches=[0, 1], updates=2, width=24, draws=8),
     ):
         np.testing.assert_allclose(run.outputs[:, :, 2], run.outputs[:, :, 0], rtol=1e-9, atol=1e-11)
 

@@ -243,6 +243,7 @@ def bounded_means(steps: int, T: float, replicates: int = 8, log2_points: int = 
     return table.mean(axis=0), table.std(axis=0, ddof=1) / math.sqrt(replicates)
 
 
+@pytest.mark.thorough
 def test_the_step_of_attention_has_weak_order_two() -> None:
     (a, sa), (b, sb), (c, sc) = (bounded_means(steps, 0.18) for steps in (1, 2, 4))
     coarse, fine = a - b, b - c

@@ -173,6 +173,7 @@ STATISTICS = {
 }
 
 
+@pytest.mark.thorough
 def test_a_small_step_of_the_trained_limit_moves_by_the_velocities(linear: cs.Velocities) -> None:
     # `train` is a different program: a forward–backward system over updates, in realisable steps.
     small = 1e-4

@@ -8,6 +8,7 @@ from covsde.cli.architectures import add_architecture, make_architecture, traina
 from covsde.cli.inputs import Inputs, Refusal, add_inputs, read_inputs, read_targets
 from covsde.cli.session import Part, Size, add_run, check_run, depth_note, hold_against_networks
 from covsde.descent.losses import NAMED
+from covsde.descent.optimizers import SGD
 from covsde.drivers.train import train, train_networks
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.numerics.keys import network_key
@@ -22,6 +23,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_inputs(option)
     option("--targets", type=Path, metavar="FILE", help="one number per input, in a file such as those of --inputs")
     add_architecture(option, trainable(), training=True)
+    option(
+        "--test-rows",
+        metavar="ROWS",
+        help="inputs that are only tested, counted from 0, such as 80-99,105 (default: none)",
+    )
     option("--updates", type=int, default=3, help="steps of gradient descent on all inputs (default: 3)")
     option("--substeps", type=int, default=1, help="gradient steps per update, towards gradient flow (default: 1)")
     option(
@@ -31,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="of order one; networks of width n scale it as their limit asks (default: 1)",
     )
+    option("--momentum", type=float, default=0.0, metavar="MU", help="heavy ball, from 0 to below 1 (default: 0)")
     option("--loss", choices=tuple(NAMED), default="squared", help="(default: squared)")
     add_run(option, full=_FULL, quick=_QUICK, out="covsde-train")
 
@@ -46,14 +53,34 @@ def _targets(args: argparse.Namespace, inputs: Inputs) -> tuple[Any, list[str], 
     return *read_targets(args.targets, inputs), str(args.targets)
 
 
+def _test_rows(text: str | None, inputs: int) -> set[int]:
+    """The rows that are named, each number or range of them between commas."""
+    rows: set[int] = set()
+    for part in (text or "").split(",") if text else []:
+        ends = part.split("-")
+        if not all(end.strip().isdigit() for end in ends) or len(ends) > 2:
+            raise Refusal(f"--test-rows must be numbers of rows such as 80-99,105, got {text!r}.")
+        first, last = int(ends[0]), int(ends[-1])
+        if last < first or last >= inputs:
+            raise Refusal(f"--test-rows {part} is not among the {inputs} rows, which count from 0.")
+        rows |= set(range(first, last + 1))
+    if len(rows) == inputs:
+        raise Refusal("--test-rows names every input and leaves none to train: leave some out.")
+    return rows
+
+
 def _task(args: argparse.Namespace, y: Any, source: str) -> dict[str, Any]:
     if args.loss == "logistic" and not set(y) <= {-1.0, 1.0}:
         raise Refusal(f"--loss logistic needs targets +1 or -1, and {source} holds others; use --loss squared.")
-    return {
+    rows = _test_rows(args.test_rows, len(y))
+    rate, momentum = finite_number("--learning-rate", args.learning_rate), finite_number("--momentum", args.momentum)
+    general = {"optimizer": SGD(rate, momentum=momentum)} if momentum else {"learning_rate": rate}
+    if rows:
+        general["batches"] = [i for i in range(len(y)) if i not in rows]
+    return general | {
         "targets": y,
         "updates": positive_int("--updates", args.updates),
         "substeps": positive_int("--substeps", args.substeps),
-        "learning_rate": finite_number("--learning-rate", args.learning_rate),
         "loss": args.loss,
         "dtype": args.dtype,
     }
