@@ -1,6 +1,7 @@
 """What the commands read: a user's inputs, and targets for them."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Inputs:
         total: inputs in the file.
         notes: lines that say where they come from.
         targets: of the chosen inputs, if they are a column of the same file.
+        tests: how many of the last of them are only tested.
     """
 
     V0: Float[np.ndarray, "m m"]
@@ -40,6 +42,7 @@ class Inputs:
     total: int
     notes: list[str]
     targets: Float[np.ndarray, " m"] | None = None
+    tests: int = 0
 
 
 def add_inputs(add: Callable[..., Any]) -> None:
@@ -48,7 +51,7 @@ def add_inputs(add: Callable[..., Any]) -> None:
     add("--gram", type=Path, metavar="FILE", help="instead of --inputs: their Gram matrix, in such a file")
     add("--columns", nargs="+", metavar="C", help="which columns are inputs, by name or counted from 0 (default: all)")
     add("--target-column", metavar="C", help="a column of --inputs with targets, which is no input")
-    add("--rows", type=int, nargs="+", metavar="I", help="which inputs to use, counted from 0")
+    add("--rows", nargs="+", metavar="I", help="which inputs to use, counted from 0, such as 0 3 10-19")
     add(
         "--normalise",
         choices=("unit", "none"),
@@ -77,15 +80,18 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     except ValueError as error:
         raise Refusal(f"{path}: {error}") from error
     total, notes = len(V0), taken
-    rows = list(range(total)) if args.rows is None else args.rows
-    if args.rows is None and total > MOST_INPUTS:
+    tests = _numbers("--test-rows", getattr(args, "test_rows", None) or [], total, path)
+    rows = (
+        [i for i in range(total) if i not in tests] if args.rows is None else _numbers("--rows", args.rows, total, path)
+    )
+    if args.rows is None and len(rows) > MOST_INPUTS:
         rows = rows[:MOST_INPUTS]
         notes.append(f"Using the first {MOST_INPUTS} of {total} inputs; choose others with --rows.")
-    for row in rows:
-        if not 0 <= row < total:
-            raise Refusal(f"--rows: there is no row {row} in {path}; its rows are 0 to {total - 1}.")
-    if len(set(rows)) < len(rows):
-        raise Refusal("--rows must not repeat a row; leave out the copies.")
+    if set(rows) & set(tests):
+        raise Refusal(f"--test-rows and --rows share row {min(set(rows) & set(tests))}: train it or test it.")
+    if not rows:
+        raise Refusal("--test-rows names every input and leaves none to train: leave some out.")
+    rows = rows + tests
     V0 = V0[np.ix_(rows, rows)]
     variances = np.diag(V0)
     if not np.all(variances > 0):
@@ -100,14 +106,40 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         V0 = V0 / np.outer(scale, scale)
         variances = np.diag(V0)
     what = f"array of shape {matrix.shape}" if args.inputs else f"Gram matrix of {total} inputs"
-    chosen = "" if rows == list(range(total)) else f", rows {' '.join(map(str, rows))} (numbered from 0 below)"
+    chosen = "" if rows == list(range(total)) else f", rows {_some(rows)} (numbered from 0 below)"
     spread = f"variances {variances.min():.3g} to {variances.max():.3g}"
     if len(rows) > 1:
         scale = np.sqrt(variances)
         correlations = (V0 / np.outer(scale, scale))[np.triu_indices(len(rows), 1)]
         spread += f", correlations {correlations.min():.3g} to {correlations.max():.3g}"
     y = None if targets is None else targets[rows]
-    return Inputs(V0, rows, total, [f"inputs: {path}: {what}{chosen}; {spread}", *notes], y)
+    return Inputs(V0, rows, total, [f"inputs: {path}: {what}{chosen}; {spread}", *notes], y, len(tests))
+
+
+def _some(rows: list[int]) -> str:
+    named = rows if len(rows) <= 12 else [*rows[:10], "…", rows[-1]]
+    return " ".join(map(str, named))
+
+
+def _numbers(option: str, given: list[str], total: int, path: Path) -> list[int]:
+    """Rows from numbers and ranges such as 10-19.
+
+    Raises:
+        Refusal: for what is none, is not in the file, or is repeated.
+    """
+    rows: list[int] = []
+    for part in given:
+        found = re.fullmatch(r"(-?\d+)(?:-(\d+))?", part)
+        if found is None:
+            raise Refusal(f"{option} must be numbers of rows such as 0 3 10-19, got {part!r}.")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not 0 <= first <= last < total:
+            what = f"no row {part}" if found[2] is None else f"no range {part}"
+            raise Refusal(f"{option}: there is {what} in {path}; its rows are 0 to {total - 1}.")
+        rows += range(first, last + 1)
+    if len(set(rows)) < len(rows):
+        raise Refusal(f"{option} must not repeat a row; leave out the copies.")
+    return rows
 
 
 def _columns(args: argparse.Namespace, table: Table) -> tuple[np.ndarray, np.ndarray | None, list[str]]:

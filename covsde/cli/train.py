@@ -25,8 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_architecture(option, trainable(), training=True)
     option(
         "--test-rows",
-        metavar="ROWS",
-        help="inputs that are only tested, counted from 0, such as 80-99,105 (default: none)",
+        nargs="+",
+        metavar="I",
+        help="inputs that are only tested, beside those of --rows, such as 20-119 (default: none)",
     )
     option("--updates", type=int, default=3, help="steps of gradient descent on all inputs (default: 3)")
     option("--substeps", type=int, default=1, help="gradient steps per update, towards gradient flow (default: 1)")
@@ -53,30 +54,13 @@ def _targets(args: argparse.Namespace, inputs: Inputs) -> tuple[Any, list[str], 
     return *read_targets(args.targets, inputs), str(args.targets)
 
 
-def _test_rows(text: str | None, inputs: int) -> set[int]:
-    """The rows that are named, each number or range of them between commas."""
-    rows: set[int] = set()
-    for part in (text or "").split(",") if text else []:
-        ends = part.split("-")
-        if not all(end.strip().isdigit() for end in ends) or len(ends) > 2:
-            raise Refusal(f"--test-rows must be numbers of rows such as 80-99,105, got {text!r}.")
-        first, last = int(ends[0]), int(ends[-1])
-        if last < first or last >= inputs:
-            raise Refusal(f"--test-rows {part} is not among the {inputs} rows, which count from 0.")
-        rows |= set(range(first, last + 1))
-    if len(rows) == inputs:
-        raise Refusal("--test-rows names every input and leaves none to train: leave some out.")
-    return rows
-
-
-def _task(args: argparse.Namespace, y: Any, source: str) -> dict[str, Any]:
+def _task(args: argparse.Namespace, y: Any, source: str, tests: int) -> dict[str, Any]:
     if args.loss == "logistic" and not set(y) <= {-1.0, 1.0}:
         raise Refusal(f"--loss logistic needs targets +1 or -1, and {source} holds others; use --loss squared.")
-    rows = _test_rows(args.test_rows, len(y))
     rate, momentum = finite_number("--learning-rate", args.learning_rate), finite_number("--momentum", args.momentum)
-    general = {"optimizer": SGD(rate, momentum=momentum)} if momentum else {"learning_rate": rate}
-    if rows:
-        general["batches"] = [i for i in range(len(y)) if i not in rows]
+    general: dict[str, Any] = {"optimizer": SGD(rate, momentum=momentum)} if momentum else {"learning_rate": rate}
+    if tests:
+        general["batches"] = list(range(len(y) - tests))
     return general | {
         "targets": y,
         "updates": positive_int("--updates", args.updates),
@@ -90,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Refuse all that can be refused, then compute and write."""
     inputs, families = read_inputs(args), trainable()
     y, taken, source = _targets(args, inputs)
-    task = _task(args, y, source)
+    task = _task(args, y, source, inputs.tests)
     check_run(args, _FULL, _QUICK)
     architecture, settings = make_architecture(args, families, training=True), training_settings(args, families)
     limit_depth = settings.pop("limit_depth", None)

@@ -33,9 +33,13 @@ class Data(eqx.Module):
     V0: Float[np.ndarray | Array, "M M"]
     targets: Float[np.ndarray | Array, "M *C"]
     column: bool = eqx.field(static=True)
+    rank: int = eqx.field(static=True)
 
     def __init__(self, V0: Any, targets: Any) -> None:
         self.V0 = check_gram(V0)
+        # Dimensions that the inputs need: eigenvalues that are rounding are none.
+        eigenvalues = np.linalg.eigvalsh(self.V0)
+        self.rank = int(np.sum(eigenvalues > 1e-10 * max(eigenvalues[-1], 0.0)))
         rows = _finite(targets, self._wanted(), unknown=True)
         if rows.ndim not in (1, 2) or rows.shape[0] != self.inputs or rows.size == 0:
             raise ValueError(f"targets must hold {self._wanted()}, got shape {rows.shape}.")

@@ -58,3 +58,14 @@ def _(primals: Any, tangents: Any) -> Any:
     found = square_root(v)
     positive = found > 0
     return found, jnp.where(positive, 0.5 / jnp.where(positive, found, 1), 0) * change
+
+
+def rows_with_gram(V0: Float[Array, "m m"], rank: int) -> Float[Array, "m rank"]:
+    """Vectors of the dimension `rank` of a Gram matrix that have it."""
+    m = V0.shape[0]
+    if rank == m:
+        L, _ = semidefinite_cholesky(V0[None])
+        return L[0]
+    eigenvalues, vectors = jnp.linalg.eigh(V0)
+    kept = slice(m - rank, None)
+    return vectors[:, kept] * jnp.sqrt(jnp.maximum(eigenvalues[kept], 0))[None]

@@ -39,7 +39,7 @@ from covsde.descent.householder import AbstractVectors, Lengths, Room, pad
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.gamma import chi
-from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.numerics.linalg import rows_with_gram
 from covsde.run.memory import TRAINING, fitting
 
 Vector = Float[Array, "size paths"]
@@ -186,8 +186,8 @@ def train_drawn_limit(
     depth, width, dtype = sizes.depth, round(sizes.depth / depth_to_width), task.dtype
     expansion = jax.tree.map(lambda x: jnp.asarray(x, dtype), backward_of(activation).expansion())
     layer, root = Layer(jnp.asarray(width, dtype), expansion), width**0.5
-    L, _ = semidefinite_cholesky(task.V0[None])
-    x = jnp.pad(L[0] * root, ((0, 0), (0, width - task.inputs)))
+    rows = rows_with_gram(task.V0, task.data.rank) * root
+    x = jnp.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
     def draw(k: PRNGKeyArray) -> Moving:
         matrix_key, readout_key = jax.random.split(k)

@@ -64,7 +64,7 @@ def checked_method(task: Task, method: str | None) -> str:
 
 def drawn_layers(depth_to_width: float, task: Task) -> tuple[int, int]:
     """Depth and width of drawn layers, of a ratio as close to T as few of them allow."""
-    least = max(_WIDTHS.start, task.inputs)
+    least = max(_WIDTHS.start, task.data.rank)
     widths = [n for n in range(least, least + len(_WIDTHS)) if round(depth_to_width * n) >= 1] or [
         math.ceil(1 / depth_to_width)
     ]
@@ -80,10 +80,10 @@ def check_limit(activation: AbstractActivation, depth_to_width: float, task: Tas
     """
     check_revealed(task)
     width = sizes.depth / depth_to_width
-    if sizes.method == "weights" and round(width) < task.inputs:
+    if sizes.method == "weights" and round(width) < task.data.rank:
         raise ValueError(
-            f"steps={sizes.depth} is too few: a step is a layer of width steps/T, as wide as the {task.inputs} inputs "
-            f"or wider; use steps >= {math.ceil(task.inputs * depth_to_width)}."
+            f"steps={sizes.depth} is too few: a step is a layer of width steps/T, in which the inputs span "
+            f"{task.data.rank} dimensions; use steps >= {math.ceil(task.data.rank * depth_to_width)}."
         )
     task.optimizer.check_decay(task.updates, width, sizes.depth)
     if sizes.method == "weights":
@@ -115,5 +115,7 @@ def check_networks(task: Task, sizes: Sizes) -> None:
         )
     if isinstance(task.optimizer, SGD):
         task.optimizer.check_decay(task.updates, width, sizes.depth)
-    if width < task.inputs:
-        raise ValueError(f"width={width} is smaller than the number of inputs P={task.inputs}: widen it.")
+    if width < task.data.rank:
+        raise ValueError(
+            f"width={width} is smaller than the {task.data.rank} dimensions that the inputs span: widen it."
+        )

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
-from covsde.architectures.mlp.network.gradients import embed
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.weights import MLPNetwork
 from covsde.descent.drawn import Moving, floats, train_drawn
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
+from covsde.numerics.linalg import rows_with_gram
 from covsde.run.memory import TRAINING, fitting
 
 
@@ -35,7 +35,8 @@ def train_weights(
     """Independent networks with real weights, really trained; about 256 MiB of them in memory at a time."""
     width, plan, dtype = sizes.width, Layers.uniform(activation, sizes.width, sizes.depth), task.dtype
     phi, c_root = activation.at_width(width), activation.normalisation(width) ** 0.5
-    x = embed(task.V0, width)
+    rows = rows_with_gram(task.V0, task.data.rank) * width**0.5
+    x = jnp.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
     def draw(k: PRNGKeyArray) -> Moving:
         network = MLPNetwork(plan, out_size=task.outputs, in_size=width, key=k, dtype=dtype)
