@@ -23,6 +23,7 @@ class Paper(NamedTuple):
 
 # By arXiv number; by the word that cites it for what has none.
 PAPERS = {
+    "1711.05101": Paper("I. Loshchilov, F. Hutter", 2019, "Decoupled Weight Decay Regularization"),
     "1806.07572": Paper(
         "A. Jacot, F. Gabriel, C. Hongler",
         2018,

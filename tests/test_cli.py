@@ -394,3 +394,53 @@ def test_module_without_warnings():
     command = [sys.executable, "-W", "error", "-m", "covsde", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"covsde {covsde.__version__}\n", "")
+
+
+def test_train_reports_tests_of_rows_that_are_left_out(folder):
+    x = np.random.default_rng(0).standard_normal((7, 5))
+    np.savetxt("x.csv", x, delimiter=",")
+    np.savetxt("y.csv", np.arange(7) % 3)
+    options = [
+        "--inputs",
+        "x.csv",
+        "--targets",
+        "y.csv",
+        "--rows",
+        "0-2",
+        "4",
+        "--test-rows",
+        "5-6",
+        "--loss",
+        "cross_entropy",
+    ]
+    small = [
+        "--paths",
+        "8",
+        "--draws",
+        "8",
+        "--widths",
+        "24",
+        "--steps",
+        "20",
+        "--updates",
+        "2",
+        "--momentum",
+        "0.5",
+        "--quiet",
+    ]
+    assert main(["train", *options, *small, "--method", "weights"]) == 0
+    run = Training.load("covsde-train/limit.npz")
+    assert run.outputs.shape == (3, 8, 6, 3)
+    np.testing.assert_array_equal(run.tests, [4, 5])
+    assert run.test_losses is not None
+    assert "test accuracy at the end" in (folder / "covsde-train" / "comparison.json").read_text()
+
+
+def test_rows_to_test_are_checked(folder, capsys):
+    for rows, part in (
+        (["0-3"], "there is no range 0-3"),
+        (["one"], "must be numbers of rows"),
+        (["0-1"], "leaves none"),
+    ):
+        assert main(["train", "--inputs", "x.npy", "--targets", "y.npy", "--test-rows", *rows]) == 2
+        assert part in capsys.readouterr().err
