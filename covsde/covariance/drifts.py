@@ -165,7 +165,7 @@ class SmoothDrift(AbstractDrift):
             twice = once + source * (1 + 2 * once * once)
             return 0.5 * (q + twice) * damping
 
-        unit = jnp.ones_like(rho)
+        unit = jnp.ones_like(vi)
         shrink = jnp.sqrt(moved(unit, area_i, area_i) * moved(unit, area_j, area_j))
         scale = square_root(self.variance_flow(vi, dt)) * square_root(self.variance_flow(vj, dt))
         return moved(rho, area_i, area_j) / shrink * scale

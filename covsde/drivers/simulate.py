@@ -24,6 +24,7 @@ from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
 from covsde.solvers import refuse_zero_input, solve
 from covsde.solvers.chunk import as_arrays
+from covsde.solvers.layout import step_numbers
 
 # Entries (times, m(m+1)/2, paths), status (paths,) and stop (paths,) of one chunk.
 PATH_AXES = {"entries": -1, "status": 0, "stop": 0}
@@ -90,7 +91,8 @@ def simulate(
     entries = m * (m + 1) // 2
     if chunk is None:
         # A chunk is one set of array operations: large enough to amortise dispatch, small enough for the cache.
-        chunk = aligned_chunk(paths, fitting(kind.itemsize * entries * tau.size, LIMIT, least=64, most=8192))
+        numbers = entries * tau.size + step_numbers(m)
+        chunk = aligned_chunk(paths, fitting(kind.itemsize * numbers, LIMIT, least=64, most=8192))
     chunk = min(positive_int("chunk", chunk), 1 if sde.deterministic else 2**31)
     settings = run_metadata(
         "limit",

@@ -6,6 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from covsde.numerics.typing import PathsFirst
+
+Scalars = Float[Array, " paths"]
+
+# Beyond this, columns one by one take too long to compile; the size of blocks is the fastest of benchmarks on a CPU.
+_COLUMNS_UP_TO = 16
+_BLOCK = 8
+
 
 def pivot_tolerance(dtype: jnp.dtype, m: int) -> float:
     """Relative size below which a Cholesky pivot is rounding: zero, not evidence of a lost direction."""
@@ -24,10 +32,11 @@ def semidefinite_cholesky(
         L (paths, m, m), with a zero column where a pivot vanishes, and a mask (paths,): True where V is PSD.
     """
     m = V.shape[-1]
+    if m > _COLUMNS_UP_TO:
+        return _cholesky_by_blocks(V)
     tolerance = pivot_tolerance(V.dtype, m)
     columns: list[Array] = []
     psd = jnp.ones(V.shape[0], bool)
-    # Rounding in a pivot is amplified by the smallest relative pivot before it, so only more than that is a loss.
     smallest = jnp.ones(V.shape[0], V.dtype)
     for j in range(m):
         column = V[:, :, j]
@@ -35,15 +44,83 @@ def semidefinite_cholesky(
             L = jnp.stack(columns, axis=-1)
             column = column - jnp.sum(L * L[:, j : j + 1, :], axis=-1)
         pivot = column[:, j]
-        floor = tolerance * V[:, j, j]
-        # `not (pivot >= …)` also catches NaN.
-        psd = psd & (pivot * smallest >= -floor)
-        positive = pivot > floor
-        smallest = jnp.minimum(smallest, jnp.where(positive, pivot / jnp.where(positive, V[:, j, j], 1), 1))
+        positive, fine, smallest = judge_pivot(pivot, V[:, j, j], smallest, tolerance)
+        psd = psd & fine
         scale = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1)), 0)
         below = (jnp.arange(m) >= j)[None, :]
         columns.append(jnp.where(below, column * scale[:, None], 0))
     return jnp.stack(columns, axis=-1), psd
+
+
+def judge_pivot(
+    pivot: Scalars, variance: Scalars, smallest: Scalars, tolerance: float
+) -> tuple[Bool[Array, " paths"], Bool[Array, " paths"], Scalars]:
+    """Whether a Cholesky pivot is positive and whether it is that of a PSD matrix, to rounding.
+
+    Rounding in a pivot is amplified by the smallest relative pivot before it, so only more than that is a loss.
+
+    Args:
+        pivot: what is left of the variance (paths,).
+        variance: the diagonal entry that it was (paths,).
+        smallest: the smallest relative pivot so far (paths,).
+        tolerance: of `pivot_tolerance`.
+
+    Returns:
+        Masks (paths,), positive and PSD, and the new smallest relative pivot.
+    """
+    floor = tolerance * variance
+    # `not (pivot >= …)` also catches NaN.
+    psd = pivot * smallest >= -floor
+    positive = pivot > floor
+    relative = jnp.where(positive, pivot / jnp.where(positive, variance, 1), 1)
+    return positive, psd, jnp.minimum(smallest, relative)
+
+
+def _cholesky_by_blocks(V: PathsFirst) -> tuple[PathsFirst, Bool[Array, " paths"]]:
+    """Column by column within a block of the diagonal, and batched products for all that is below it."""
+    m = V.shape[-1]
+    psd, smallest = jnp.ones(V.shape[0], bool), jnp.ones(V.shape[0], V.dtype)
+    strips: list[Array] = []
+    for start in range(0, m, _BLOCK):
+        end = min(start + _BLOCK, m)
+        panel = V[:, start:, start:end]
+        if strips:
+            # The strips so far, from this row on.
+            before = jnp.concatenate([strip[:, strip.shape[1] - (m - start) :] for strip in strips], axis=2)
+            panel = panel - before @ jnp.swapaxes(before[:, : end - start], 1, 2)
+        variances = jnp.diagonal(V, axis1=1, axis2=2)[:, start:end]
+        root, inverse, fine, smallest = _block(panel[:, : end - start], variances, smallest, pivot_tolerance(V.dtype, m))
+        psd = psd & fine
+        below = panel[:, end - start :]
+        solved = below @ jnp.swapaxes(inverse, 1, 2)
+        # Once more on what is left: the inverse of an ill-conditioned block alone loses digits.
+        solved = solved + (below - solved @ jnp.swapaxes(root, 1, 2)) @ jnp.swapaxes(inverse, 1, 2)
+        strips.append(jnp.concatenate([root, solved], axis=1))
+    return jnp.concatenate([jnp.pad(s, ((0, 0), (m - s.shape[1], 0), (0, 0))) for s in strips], axis=2), psd
+
+
+def _block(
+    V: Float[Array, "paths b b"], variances: Float[Array, "paths b"], smallest: Scalars, tolerance: float
+) -> tuple[Float[Array, "paths b b"], Float[Array, "paths b b"], Bool[Array, " paths"], Scalars]:
+    """Root and its inverse (zero rows where a pivot vanishes), in a loop over columns with the paths last."""
+    size = V.shape[-1]
+    rest, variance = jnp.moveaxis(V, 0, -1), variances.T
+
+    def column(carry: tuple[Array, ...], k: Array) -> tuple[tuple[Array, ...], None]:
+        L, R, psd, smallest = carry
+        entries = rest[:, k] - jnp.sum(L * L[k][None], axis=1)
+        pivot = entries[k]
+        positive, fine, smallest = judge_pivot(pivot, variance[k], smallest, tolerance)
+        scale = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1)), 0)
+        entries = jnp.where((jnp.arange(size) >= k)[:, None], entries * scale[None], 0)
+        unit = (jnp.arange(size) == k).astype(V.dtype)[:, None]
+        inverse = (unit - jnp.sum(L[k][:, None] * R, axis=0)) * scale[None]
+        return (L.at[:, k].set(entries), R.at[k].set(inverse), psd & fine, smallest), None
+
+    zero = jnp.zeros_like(rest)
+    start = (zero, zero, jnp.ones(smallest.shape, bool), smallest)
+    (L, R, psd, smallest), _ = jax.lax.scan(column, start, jnp.arange(size))
+    return jnp.moveaxis(L, -1, 0), jnp.moveaxis(R, -1, 0), psd, smallest
 
 
 @jax.custom_jvp

@@ -96,7 +96,7 @@ class Strang(AbstractConeSolver):
         V = self._drift(sde, layout, V, h.drift / 2)
         halfway = layout.diagonal(V)
         L, psd = layout.cholesky(V)
-        T = SymmetricTriangular().factor(layout, key, h.noise, halfway[0].shape[0])
+        T = SymmetricTriangular().factor(layout, key, h.noise, halfway[0].shape[-1])
         V = self._drift(sde, layout, layout.gram(layout.product(L, T)), h.drift / 2)
         if not sde.may_explode:
             return V, psd
@@ -105,7 +105,7 @@ class Strang(AbstractConeSolver):
         V = layout.with_diagonal(
             V, [jnp.where(i, jnp.inf, v) for i, v in zip(infinite, layout.diagonal(V), strict=True)]
         )
-        return V, psd | jnp.any(jnp.stack(infinite), axis=0)
+        return V, psd | layout.some(infinite)
 
     def _drift(self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, h: Float[Array, ""]) -> State:
         return layout.map(
@@ -143,7 +143,7 @@ class WishartStep(AbstractConeSolver):
         self, sde: NeuralCovarianceSDE, layout: AbstractLayout, V: State, key: Array, h: Elapsed
     ) -> tuple[State, Array]:
         """noise(h) ∘ Euler drift(h)."""
-        paths = V[0].shape[0]
+        paths = layout.diagonal(V)[0].shape[-1]
         drift, dt = sde.drift, h.drift
         V = layout.map(lambda v: drift.euler(v, v, v, dt), lambda vi, vj, vij: drift.euler(vi, vj, vij, dt), V)
         L, psd = layout.cholesky(V)

@@ -93,15 +93,13 @@ class RungeKutta(diffrax.AbstractSolver):
         _, psd = layout.cholesky((H[None],))
         alive = running(y0, t0)
         good = alive & psd & healthy(layout, (H[None],), ode.ceiling)
-        variances = jnp.diagonal(H)
+        (variances,) = layout.diagonal((H[None],))
+        (before,) = layout.diagonal(y0.V)
         # What stopped the path is remembered: +∞ where a variance blew up.
-        unknown = jnp.where(psd, jnp.nan, jnp.diagonal(y0.V[0][0]))
+        unknown = jnp.where(psd, jnp.nan, before)
         blown = (variances > ode.ceiling) | ~jnp.isfinite(variances)
         stopping = jnp.where(blown & jnp.isfinite(ode.ceiling), jnp.inf, unknown)
-        kept = [
-            jnp.where(good, new[None], jnp.where(alive, stop[None], old))
-            for new, stop, old in zip(variances, stopping, layout.diagonal(y0.V), strict=True)
-        ]
+        kept = [jnp.where(good, variances, jnp.where(alive, stopping, before))]
         V = layout.with_diagonal((jnp.where(good[:, None, None], H[None], y0.V[0]),), kept)
         y1 = CovarianceState(V, y0.clock + jnp.where(good, terms.contr(t0, t1), 0))
         return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful

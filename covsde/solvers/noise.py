@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from covsde.numerics.gamma import chi
-from covsde.solvers.layout import AbstractLayout, State, standard_normals
+from covsde.solvers.layout import AbstractLayout, State
 
 
 class AbstractTriangularNoise(eqx.Module):
@@ -36,25 +36,32 @@ class SymmetricTriangular(AbstractTriangularNoise):
 
     def factor(self, layout: AbstractLayout, key: Array, h: Float[Array, ""], paths: int) -> State:
         """Draw T on every path."""
-        m = layout.m
-        g = standard_normals(key, m * (m + 1) // 2, paths, h.dtype)
-        squares = [jnp.zeros_like(h)]
-        for d in range(1, m):
-            lost = sum((squares[k] * squares[d - k] for k in range(1, d)), start=jnp.zeros_like(h))
-            squares.append(jnp.expm1(h) * jnp.exp((d - 1) * h / 2) - lost / 4)
-        c = [jnp.sqrt(s) for s in squares]
-        half = [jnp.exp(jnp.sqrt(h / 8) * g[i] - (i + 1) * h / 4) for i in range(m)]
-        row = iter(range(m, m * (m + 1) // 2))
-        X = {(i, j): c[i - j] * g[next(row)] for i in range(m) for j in range(i)}
-        T: dict[tuple[int, int], Array] = {}
-        for i in range(m):
-            T[i, i] = half[i] * half[i]
-            for j in range(i):
-                entry = X[i, j]
-                for k in range(j + 1, i):
-                    entry = entry + 0.5 * X[i, k] * X[k, j]
-                T[i, j] = half[i] * half[j] * entry
-        return layout.from_entries(T)
+        g, X = layout.normals(key, layout.m, paths, _roots(h, layout.m))
+        steps = zip(layout.numbers(h.dtype), layout.per_input(g), strict=True)
+        half = [jnp.exp(jnp.sqrt(h / 8) * x - (i + 1) * h / 4) for i, x in steps]
+        return layout.congruence(half, layout.second_order(X))
+
+
+# Lags whose variance is written out; the others are found in a loop.
+_WRITTEN = 8
+
+
+def _roots(h: Float[Array, ""], m: int) -> list[Float[Array, ""]] | Float[Array, " m"]:
+    """c_0 = 0, c_1, …, c_{m-1} of `SymmetricTriangular`."""
+    squares = [jnp.zeros_like(h)]
+    for d in range(1, min(m, _WRITTEN)):
+        lost = sum((squares[k] * squares[d - k] for k in range(1, d)), start=jnp.zeros_like(h))
+        squares.append(jnp.expm1(h) * jnp.exp((d - 1) * h / 2) - lost / 4)
+    if m <= _WRITTEN:
+        return [jnp.sqrt(s) for s in squares]
+
+    def following(known: Array, d: Array) -> tuple[Array, None]:
+        # Lags that are not known yet are 0, as is c_0: the sum over all lags is that over 0 < k < d.
+        lost = jnp.sum(known * jnp.roll(known[::-1], d + 1))
+        return known.at[d].set(jnp.expm1(h) * jnp.exp((d - 1) * h / 2) - lost / 4), None
+
+    start = jnp.concatenate([jnp.stack(squares), jnp.zeros(m - _WRITTEN, h.dtype)])
+    return jnp.sqrt(jax.lax.scan(following, start, jnp.arange(_WRITTEN, m))[0])
 
 
 class Bartlett(AbstractTriangularNoise):
@@ -64,17 +71,10 @@ class Bartlett(AbstractTriangularNoise):
         """Draw T by Bartlett's decomposition: χ²(1/h - i) on the diagonal, normals below."""
         m = layout.m
         normal_key, chi_key = jax.random.split(key)
-        g = standard_normals(normal_key, max(1, m * (m - 1) // 2), paths, h.dtype)
+        _, below = layout.normals(normal_key, 0, paths, [jnp.sqrt(h)] * m)
         freedom = jnp.broadcast_to((1 / h - jnp.arange(m, dtype=h.dtype))[:, None], (m, paths))
-        lengths = chi(chi_key, freedom)
-        T: dict[tuple[int, int], Array] = {}
-        row = 0
-        for i in range(m):
-            T[i, i] = jnp.sqrt(h) * lengths[i]
-            for j in range(i):
-                T[i, j] = jnp.sqrt(h) * g[row]
-                row += 1
-        return layout.from_entries(T)
+        lengths = layout.per_input(jnp.sqrt(h) * chi(chi_key, freedom))
+        return layout.with_diagonal(below, lengths)
 
 
 def smallest_wishart_steps(clock: float, m: int) -> int:

@@ -67,13 +67,13 @@ def _explosions(sde: TransformerSDE, layout: AbstractLayout, V: State, psd: Arra
 
     Without a mask every token sees every other, so all variances explode together.
     """
-    variances = jnp.stack(layout.diagonal(V))
-    gone = ~(variances <= sde.ceiling)
-    any_gone = jnp.any(gone, axis=0)
+    variances = layout.diagonal(V)
+    gone = [~(v <= sde.ceiling) for v in variances]
+    any_gone = layout.some(gone)
     if sde.without_mask:
-        gone = jnp.broadcast_to(any_gone[None], gone.shape)
-    variances = jnp.where(gone, jnp.inf, variances)
-    return layout.with_diagonal(V, [variances[i] for i in range(layout.m)]), psd | any_gone
+        gone = [g | any_gone for g in gone]
+    kept = [jnp.where(g, jnp.inf, v) for g, v in zip(gone, variances, strict=True)]
+    return layout.with_diagonal(V, kept), psd | any_gone
 
 
 def _check(sde: TransformerSDE, longest: float, where: str) -> None:
@@ -108,7 +108,7 @@ class TransformerStrang(AbstractConeSolver):
     ) -> tuple[State, Array]:
         """The palindrome."""
         noise_key, attention_key = jax.random.split(key)
-        half, paths = h.drift / 2, V[0].shape[-1] if len(V) > 1 else V[0].shape[0]
+        half, paths = h.drift / 2, layout.diagonal(V)[0].shape[-1]
         noise = SymmetricTriangular()
         # In a loop, so that it compiles once.
         factors = jax.lax.map(
