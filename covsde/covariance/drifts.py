@@ -18,7 +18,10 @@ from covsde.numerics.typing import Entries, Number
 
 
 class AbstractDrift(eqx.Module):
-    """A drift b(V) given entry by entry, with the flow of dV/dt = b(V) in steps that stay in the PSD cone."""
+    """A drift b(V) given entry by entry, with the flow of dV/dt = b(V) in steps that stay in the PSD cone.
+
+    The variances and the covariance of an entry come as arrays that broadcast against each other.
+    """
 
     @property
     @abc.abstractmethod

@@ -27,6 +27,11 @@ def default_step_count(per_layer_time: float) -> int:
     return steps
 
 
+def stiffness_of_noise(m: int) -> float:
+    """max(1, m/8): the error of a step of noise over clock time h is of order (m h)², so m h stays below 0.8."""
+    return max(1.0, m / 8)
+
+
 @functools.singledispatch
 def default_solver(limit: AbstractLimit) -> Any:
     """The solver of `covsde.solvers` for an equation; register one for your own with `default_solver.register`.
@@ -54,9 +59,10 @@ def _(limit: NeuralCovarianceSDE) -> Strang:
 
 @default_steps.register
 def _(limit: NeuralCovarianceSDE, V0: Float[np.ndarray, "m m"]) -> int:
-    # 10 steps per unit of clock time and per unit of stiffness.
+    # 10 steps per unit of clock time and per unit of stiffness; the noise has m/8 of them.
     stiffness = limit.drift.stiffness(float(np.max(np.diag(V0))))
-    return default_step_count(max(limit.noise_clock.fastest(), limit.drift_clock.fastest() * stiffness))
+    noise = limit.noise_clock.fastest() * stiffness_of_noise(V0.shape[0])
+    return default_step_count(max(noise, limit.drift_clock.fastest() * stiffness))
 
 
 @default_solver.register

@@ -154,7 +154,7 @@ class MLP(AbstractWithVelocities):
         return Strang()
 
     def default_steps(self, V0: Float[np.ndarray, "m m"]) -> int:
-        """10 steps per unit of clock time and per unit of stiffness."""
+        """10 steps per unit of clock time and per unit of stiffness; beyond eight inputs, of noise times m/8."""
         return default_steps(self.limit(), V0)
 
     def depth(self, width: int) -> int:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from covsde.architectures.transformer.covariance import TransformerSDE, multiply, transpose
 from covsde.numerics.typing import Number, PathsLast
 from covsde.solvers.cone import AbstractConeSolver
-from covsde.solvers.defaults import default_solver, default_step_count, default_steps
+from covsde.solvers.defaults import default_solver, default_step_count, default_steps, stiffness_of_noise
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
 from covsde.solvers.noise import SymmetricTriangular
 from covsde.solvers.terms import Elapsed, refuse_other_equation
@@ -170,4 +170,6 @@ def _(limit: TransformerSDE, V0: Float[np.ndarray, "m m"]) -> int:
     # The weights of an MLP bring κ above 2γ².
     mlp = limit.mlp.stiffness(0.0) if limit.kappa > 2 * limit.gamma2 else 0.0
     drift = limit.drift_clock.fastest() * max(mlp, attention)
-    return 2 * default_step_count(float(max(limit.noise_clock.fastest() * limit.kappa, drift)))
+    # A step has two of noise, each of half its length and of half the variance per unit of κ.
+    noise = limit.noise_clock.fastest() * limit.kappa * max(1.0, stiffness_of_noise(V0.shape[0]) / 4)
+    return 2 * default_step_count(float(max(noise, drift)))
