@@ -34,6 +34,7 @@ from covsde.covariance.clock import UniformClock
 from covsde.covariance.drifts import AbstractDrift, drift_of
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.numerics.gamma import chi
+from covsde.solvers import layout as layouts
 from covsde.solvers import noise as factors
 from covsde.solvers.layout import AbstractLayout, DenseLayout, UnrolledLayout, layout_for
 from covsde.solvers.terms import Elapsed
@@ -55,7 +56,15 @@ def compiled_step(layout: AbstractLayout) -> Callable[..., Any]:
 
     def step(drift: AbstractDrift, V: Any, g: Any, h: Any) -> Any:
         sde = NeuralCovarianceSDE(drift, UniformClock(1.0), UniformClock(1.0), math.inf)
-        with mock.patch.object(factors, "standard_normals", lambda key, rows, paths, dtype: g[:rows]):
+
+        def folded(self: DenseLayout, key: Any, rows: int, paths: int, c: Any) -> Any:
+            rows_of_normals, X = UnrolledLayout(self.m).normals(key, rows, paths, c)
+            return rows_of_normals, (jnp.tril(self.unstack(jnp.stack(X))[0]),)
+
+        with (
+            mock.patch.object(layouts, "standard_normals", lambda key, rows, paths, dtype: g[:rows]),
+            mock.patch.object(DenseLayout, "normals", folded),
+        ):
             return Strang().advance(sde, layout, V, jax.random.key(0), Elapsed(h, h, h))[0]
 
     return jax.jit(step)
@@ -331,13 +340,14 @@ def test_bartletts_factor_is_a_linear_layer_of_width_one_over_h(m: int) -> None:
 
 
 @pytest.mark.parametrize("activation", [problems.shaped_relu(4), ShapedSmooth(jax.nn.silu)], ids=["relu", "smooth"])
-def test_the_memory_layout_does_not_change_a_step(activation: Any) -> None:
-    m, paths = 3, 500
+@pytest.mark.parametrize("m", [3, 9])
+def test_the_memory_layout_does_not_change_a_step(activation: Any, m: int) -> None:
+    paths = 500
     drift = jax.tree.map(jnp.asarray, drift_of(activation))
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((m, 5, paths))
+    x = rng.standard_normal((m, m + 2, paths))
     lower = np.stack([np.mean(x[i] * x[j], axis=0) for i in range(m) for j in range(i + 1)])
-    g = jnp.asarray(rng.standard_normal((6, paths)))
+    g = jnp.asarray(rng.standard_normal((m * (m + 1) // 2, paths)))
     steps = []
     for layout in (UnrolledLayout(m), DenseLayout(m)):
         V = compiled_step(layout)(drift, layout.unstack(jnp.asarray(lower)), g, jnp.asarray(0.1))

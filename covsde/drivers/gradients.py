@@ -24,7 +24,7 @@ from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
-from covsde.solvers.backward import solve_gradients
+from covsde.solvers.backward import refuse_many_inputs, solve_gradients
 
 # Where the paths are in what one chunk gives.
 _AXES = {"Phi": 1, "G": 1, "A": 1, "outputs": 0, "ntk": 0, "status": 0}
@@ -84,6 +84,7 @@ def simulate_gradients(
     V0 = check_gram(V0, kind)
     m, paths, typed = V0.shape[0], positive_int("paths", paths), typed_key(key)
     sde, equation = architecture.limit(), architecture.backward()
+    refuse_many_inputs(m, "simulate_gradients")
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
     tau = grid[::every]

@@ -104,6 +104,7 @@ def simulate(
         solver=type(solver).__name__,
         solver_identity=identity(solver),
         order=solver.order(None),
+        layout=type(solver.terms(sde, m, 1, typed, kind)[0]).__name__,
         steps=len(grid) - 1,
         paths=paths,
         dtype=kind.name,

@@ -25,6 +25,7 @@ from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import identity, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
+from covsde.solvers.backward import refuse_many_inputs
 from covsde.solvers.velocities import solve_velocities
 
 # Where the paths are in what one chunk gives.
@@ -101,6 +102,7 @@ def simulate_velocities(
     task = _task(architecture, V0, targets, loss, learning_rate)
     V0, m, paths, kind = np.asarray(task.data.V0), task.inputs, positive_int("paths", paths), resolve_dtype(dtype)
     limit = architecture.velocity_limit(task.learning_rate)
+    refuse_many_inputs(m, "simulate_velocities")
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
     tau = grid[::every]

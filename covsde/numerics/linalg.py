@@ -89,7 +89,9 @@ def _cholesky_by_blocks(V: PathsFirst) -> tuple[PathsFirst, Bool[Array, " paths"
             before = jnp.concatenate([strip[:, strip.shape[1] - (m - start) :] for strip in strips], axis=2)
             panel = panel - before @ jnp.swapaxes(before[:, : end - start], 1, 2)
         variances = jnp.diagonal(V, axis1=1, axis2=2)[:, start:end]
-        root, inverse, fine, smallest = _block(panel[:, : end - start], variances, smallest, pivot_tolerance(V.dtype, m))
+        root, inverse, fine, smallest = _block(
+            panel[:, : end - start], variances, smallest, pivot_tolerance(V.dtype, m)
+        )
         psd = psd & fine
         below = panel[:, end - start :]
         solved = below @ jnp.swapaxes(inverse, 1, 2)

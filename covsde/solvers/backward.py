@@ -15,6 +15,23 @@ from covsde.solvers.layout import AbstractLayout, layout_for, standard_normals
 from covsde.solvers.noise import SymmetricTriangular
 
 
+# Inputs up to which the code is written out and the m² × m² covariance of the overlap has room.
+MOST_INPUTS = 20
+
+
+def refuse_many_inputs(m: int, question: str) -> None:
+    """Refuse more inputs than the passes down and up can take.
+
+    Raises:
+        ValueError: naming the most.
+    """
+    if m > MOST_INPUTS:
+        raise ValueError(
+            f"{question} is for at most {MOST_INPUTS} inputs, got m={m}: pass fewer of them, or use simulate, or "
+            "networks of finite width, which take more."
+        )
+
+
 def _normals(key: Array, paths: int, rows: int, dtype: jnp.dtype) -> Float[Array, "paths rows"]:
     return standard_normals(key, rows, paths, dtype).T
 

@@ -360,7 +360,7 @@ class DenseLayout(AbstractLayout):
         lag = np.where(lag[count:] > 0, lag[count:], lag[:count][::-1, ::-1])
         scale = jnp.stack(list(c))[lag]
         R = jax.lax.map(
-            lambda row: row[1] * jax.random.normal(row[0], (paths, lag.shape[1]), dtype),
+            lambda row: row[1][None] * jax.random.normal(row[0], (paths, lag.shape[1]), dtype),
             (jax.random.split(second, count), scale),
         )
         both = jnp.swapaxes(jnp.concatenate([R[::-1, :, ::-1], R]), 0, 1)

@@ -58,7 +58,7 @@ def _roots(h: Float[Array, ""], m: int) -> list[Float[Array, ""]] | Float[Array,
     def following(known: Array, d: Array) -> tuple[Array, None]:
         # Lags that are not known yet are 0, as is c_0: the sum over all lags is that over 0 < k < d.
         lost = jnp.sum(known * jnp.roll(known[::-1], d + 1))
-        return known.at[d].set(jnp.expm1(h) * jnp.exp((d - 1) * h / 2) - lost / 4), None
+        return known.at[d].set(jnp.expm1(h) * jnp.exp((d - 1).astype(h.dtype) * h / 2) - lost / 4), None
 
     start = jnp.concatenate([jnp.stack(squares), jnp.zeros(m - _WRITTEN, h.dtype)])
     return jnp.sqrt(jax.lax.scan(following, start, jnp.arange(_WRITTEN, m))[0])

@@ -51,9 +51,7 @@ def running(state: CovarianceState, t: Time) -> Bool[Array, " paths"]:
 def healthy(layout: AbstractLayout, V: State, ceiling: Float[Array, ""] | float) -> Bool[Array, " paths"]:
     """Paths whose variances are finite and below the ceiling; NaN elsewhere shows at the next Cholesky factor."""
     # A comparison with NaN is false, and infinity is above the largest number.
-    return layout.every(
-        [(v >= 0) & (v <= jnp.minimum(ceiling, jnp.finfo(v.dtype).max)) for v in layout.diagonal(V)]
-    )
+    return layout.every([(v >= 0) & (v <= jnp.minimum(ceiling, jnp.finfo(v.dtype).max)) for v in layout.diagonal(V)])
 
 
 class CovarianceTerm(diffrax.AbstractTerm):
