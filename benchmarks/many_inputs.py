@@ -92,8 +92,8 @@ def main() -> None:
     steps, chunks = options.steps, side_by_side()
     print(f"T = {T:g}, {steps} steps, {chunks} chunks at a time, {jax.default_backend()}; microseconds per path-step")
     print(
-        f"{'m':>4} {'activation':>10} {'dtype':>8} {'chunk':>6} {'compile, s':>10} {'simulate':>9} {'bound':>8} {'ratio':>6} "
-        f"{'MiB/chunk':>10} {'MiB/path':>9}"
+        f"{'m':>4} {'activation':>10} {'dtype':>8} {'chunk':>6} {'compile, s':>10} {'simulate':>9} {'bound':>8} "
+        f"{'ratio':>6} {'MiB/chunk':>10} {'MiB/path':>9}"
     )
     for m in options.inputs:
         for name in options.activations:

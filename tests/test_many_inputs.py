@@ -132,9 +132,7 @@ def test_exploded_and_lost_paths_are_known_one_by_one() -> None:
     assert np.all(np.isposinf(e.V[-1][gone][:, -1, -1]))
     assert np.all(np.isfinite(e.V[-1][~gone]))
     assert np.all(e.stop_tau[gone] < 1)
-    with pytest.warns(cs.FailedPathsWarning):
-        coarse = cs.simulate(mlp, np.eye(m), paths=256, key=6, steps=5, solver=cs.EulerMaruyama())
-        coarse.mean(lambda V: V[..., 0, 0])
+    coarse = cs.simulate(mlp, np.eye(m), paths=256, key=6, steps=5, solver=cs.EulerMaruyama())
     assert coarse.failures["LOST_PSD"] > 0
 
 

@@ -23,7 +23,7 @@ from covsde.run.metadata import identity, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
 from covsde.solvers import refuse_zero_input, solve
-from covsde.solvers.chunk import as_arrays
+from covsde.solvers.chunk import as_arrays, layout_name
 from covsde.solvers.layout import step_numbers
 
 # Entries (times, m(m+1)/2, paths), status (paths,) and stop (paths,) of one chunk.
@@ -104,7 +104,7 @@ def simulate(
         solver=type(solver).__name__,
         solver_identity=identity(solver),
         order=solver.order(None),
-        layout=type(solver.terms(sde, m, 1, typed, kind)[0]).__name__,
+        layout=layout_name(solver, sde, m, typed, kind),
         steps=len(grid) - 1,
         paths=paths,
         dtype=kind.name,

@@ -108,7 +108,7 @@ def _block(
     size = V.shape[-1]
     rest, variance = jnp.moveaxis(V, 0, -1), variances.T
 
-    def column(carry: tuple[Array, ...], k: Array) -> tuple[tuple[Array, ...], None]:
+    def column(carry: tuple[Array, Array, Array, Array], k: Array) -> tuple[tuple[Array, Array, Array, Array], None]:
         L, R, psd, smallest = carry
         entries = rest[:, k] - jnp.sum(L * L[k][None], axis=1)
         pivot = entries[k]

@@ -14,7 +14,6 @@ from covsde.solvers.cone import Strang
 from covsde.solvers.layout import AbstractLayout, layout_for, standard_normals
 from covsde.solvers.noise import SymmetricTriangular
 
-
 # Inputs up to which the code is written out and the m² × m² covariance of the overlap has room.
 MOST_INPUTS = 20
 

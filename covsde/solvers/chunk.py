@@ -71,6 +71,11 @@ def solve(
     return entries, solver.last_valid(sde, layout, final, grid)
 
 
+def layout_name(solver: Any, sde: AbstractLimit, m: int, key: Array, dtype: np.dtype) -> str:
+    """The memory layout of a solver's paths, which belongs to a run as its rounding and its draws depend on it."""
+    return type(solver.terms(sde, m, 1, key, dtype)[0]).__name__
+
+
 def as_arrays(sde: Limit, dtype: np.dtype) -> Limit:
     """The equation with its constants as JAX arrays, so that new values do not recompile."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), sde)
