@@ -73,6 +73,7 @@ bench: $(STAMP)  ## time the solvers against hand-written loops, what an accurac
 	$(BIN) benchmarks/cost_to_accuracy.py
 	$(BIN) benchmarks/training.py
 	$(BIN) benchmarks/many_labels.py
+	$(BIN) benchmarks/many_inputs.py
 
 clean:  ## remove caches and generated files, but not the environment
 	rm -rf build dist demo figures site .pytest_cache .mypy_cache .ruff_cache .hypothesis

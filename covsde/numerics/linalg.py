@@ -77,7 +77,11 @@ def judge_pivot(
 
 
 def _cholesky_by_blocks(V: PathsFirst) -> tuple[PathsFirst, Bool[Array, " paths"]]:
-    """Column by column within a block of the diagonal, and batched products for all that is below it."""
+    """Column by column within a block of the diagonal, and batched products for all that is below it.
+
+    XLA's own batched factor is not for singular matrices, and on a CPU two of them at a time can wait for each other
+    for ever (jaxlib 0.10.1), while chunks of paths run side by side.
+    """
     m = V.shape[-1]
     psd, smallest = jnp.ones(V.shape[0], bool), jnp.ones(V.shape[0], V.dtype)
     strips: list[Array] = []
