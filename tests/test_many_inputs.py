@@ -71,7 +71,7 @@ def test_every_pair_of_many_has_the_law_of_two_inputs() -> None:
     problem = problems.SHAPED_RELU_CORRELATION[4, 1.0]
     rho_0 = problem.gram[0, 1]
     V0 = np.full((M, M), rho_0) + (1 - rho_0) * np.eye(M)
-    e = cs.simulate(problem.architecture, V0, paths=1024, key=1, save_at=[0, 1])
+    e = cs.simulate(problem.architecture, V0, paths=4096, key=1, save_at=[0, 1])
     assert e.failures["total"] == 0
     root = np.sqrt(np.diagonal(e.V[-1], axis1=1, axis2=2))
     i, j = np.tril_indices(M, -1)
