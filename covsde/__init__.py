@@ -49,6 +49,8 @@ from covsde.comparison.extrapolation import extrapolate as extrapolate
 from covsde.comparison.extrapolation import richardson as richardson
 from covsde.comparison.table import CurveComparison as CurveComparison
 from covsde.descent.optimizers import SGD as SGD
+from covsde.descent.optimizers import Adam as Adam
+from covsde.descent.optimizers import Sign as Sign
 from covsde.drivers.correlation_law import correlation_law as correlation_law
 from covsde.drivers.gradients import sample_network_gradients as sample_network_gradients
 from covsde.drivers.gradients import simulate_gradients as simulate_gradients

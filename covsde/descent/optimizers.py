@@ -13,6 +13,7 @@ proportional to width, and β_k^d → e^{-Λ_k T}.
 Source: Polyak (1964), Nesterov (1983), in the form of PyTorch's SGD; Loshchilov, Hutter (2019), arXiv 1711.05101.
 """
 
+import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -100,15 +101,7 @@ class SGD(eqx.Module):
         Raises:
             ValueError: for a schedule of another length.
         """
-        if np.ndim(self.rate) == 0:
-            return self.rate * (jnp if isinstance(self.rate, jax.Array) else np).ones(updates)
-        length = np.shape(self.rate)[0]
-        if length != updates:
-            raise ValueError(
-                f"learning_rate must be a number or one for each of the {updates} updates, got {length}: "
-                f"set updates={length}, or drop the rest."
-            )
-        return self.rate  # type: ignore[return-value]
+        return _rates(self.rate, updates)
 
     def table(self, updates: int, width: Number | int, substeps: int = 1) -> Table:
         """The coefficients of all gradient steps, `substeps` of η/substeps in an update.
@@ -159,6 +152,109 @@ class SGD(eqx.Module):
             )
 
 
+class AbstractEntrywise(eqx.Module):
+    """A rule that moves every entry of the hidden matrices of networks of width n by (η₀/n²) m̂/√v̂, with ε = 0.
+
+    m̂ and v̂ are means of the gradients so far and of their squares, as Adam takes them.
+    """
+
+    rate: eqx.AbstractVar[Float[np.ndarray | Array, "*updates"] | float]
+
+    @property
+    @abc.abstractmethod
+    def memory(self) -> tuple[float, float]:
+        """β₁ and β₂, by which the two means are kept from update to update."""
+
+    @property
+    def plain(self) -> bool:
+        """False: it is no gradient descent."""
+        return False
+
+    def described(self) -> dict[str, Any]:
+        """All but the rate, for metadata."""
+        return {"rule": type(self).__name__, "beta1": self.memory[0], "beta2": self.memory[1]}
+
+    def rates(self, updates: int) -> Float[np.ndarray | Array, " updates"]:
+        """η₀ of each update.
+
+        Raises:
+            ValueError: for a schedule of another length.
+        """
+        return _rates(self.rate, updates)
+
+
+class Sign(AbstractEntrywise):
+    """Sign descent: every entry of the hidden matrices moves by η₀/n² against the sign of its gradient.
+
+    n^{-2}, for weights that are N(0, 1) at initialization, is the scale at depth proportional to width. The limit is
+    derived at leading order in 1/n, and verified for few updates.
+
+    Args:
+        rate: η₀, or one for each update.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Source: Bernstein et al. (2018), arXiv 1802.04434; equations of the limit in covsde/descent/rules.py.
+    """
+
+    rate: Float[np.ndarray | Array, "*updates"] | float
+
+    def __init__(self, rate: Any):
+        self.rate = _rate(rate)
+
+    @property
+    def memory(self) -> tuple[float, float]:
+        """Nothing is kept."""
+        return 0.0, 0.0
+
+
+class Adam(AbstractEntrywise):
+    """Adam with ε = 0: every entry of the hidden matrices moves by (η₀/n²) m̂/√v̂, the first time by its sign.
+
+    n^{-2}, for weights that are N(0, 1) at initialization, is the scale at depth proportional to width. The limit is
+    derived at leading order in 1/n, and verified for few updates.
+
+    Args:
+        rate: η₀, or one for each update.
+        beta1: by how much the mean m of gradients is kept from update to update, from 0 up to, not including, 1.
+        beta2: the same for the mean v of their squares.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Source: Kingma, Ba (2015), arXiv 1412.6980; equations of the limit in covsde/descent/rules.py.
+    """
+
+    rate: Float[np.ndarray | Array, "*updates"] | float
+    beta1: float = eqx.field(static=True)
+    beta2: float = eqx.field(static=True)
+
+    def __init__(self, rate: Any, beta1: Any = 0.9, beta2: Any = 0.999):
+        self.rate = _rate(rate)
+        self.beta1, self.beta2 = float(finite_number("beta1", beta1)), float(finite_number("beta2", beta2))
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}.")
+
+    @property
+    def memory(self) -> tuple[float, float]:
+        """β₁ and β₂."""
+        return self.beta1, self.beta2
+
+
+def _rates(rate: Any, updates: int) -> Any:
+    if np.ndim(rate) == 0:
+        return rate * (jnp if isinstance(rate, jax.Array) else np).ones(updates)
+    length = np.shape(rate)[0]
+    if length != updates:
+        raise ValueError(
+            f"learning_rate must be a number or one for each of the {updates} updates, got {length}: "
+            f"set updates={length}, or drop the rest."
+        )
+    return rate
+
+
 def _rate(rate: Any) -> Any:
     if np.ndim(rate) == 0:
         return finite_number("learning_rate", rate)
@@ -173,8 +269,10 @@ def checked_optimizer(optimizer: Any) -> Any:
     Raises:
         ValueError: for something else.
     """
-    if isinstance(optimizer, SGD) or (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if isinstance(optimizer, SGD | AbstractEntrywise) or (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         return optimizer
     if isinstance(optimizer, str) or callable(optimizer):
-        raise ValueError(f"optimizer must be a cs.SGD, or for networks with weights one of optax, got {optimizer!r}.")
+        raise ValueError(
+            f"optimizer must be cs.SGD, cs.Sign, cs.Adam, or for networks with weights one of optax, got {optimizer!r}."
+        )
     return SGD(optimizer)

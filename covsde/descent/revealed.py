@@ -76,21 +76,22 @@ def room_for(task: Task) -> Room:
     return Room(max(task.pairs, task.inputs) + read, max(task.pairs, task.outputs))
 
 
-def check_revealed(task: Task) -> None:
+def check_revealed(task: Task, sizes: Sizes) -> None:
     """Refuse what needs the weights themselves.
 
     Raises:
         ValueError: naming the argument.
     """
+    if sizes.per_output:
+        raise ValueError("kernels='outputs' of several outputs needs the weights themselves: use method='weights'.")
     if not isinstance(task.optimizer, SGD):
         raise ValueError(
             "optimizer must be a cs.SGD, linear in the gradients, where weights are not drawn: others are for "
-            "train_networks with method='weights'."
+            "method='weights'."
         )
     if task.centred and not task.batches.constant:
         raise ValueError(
-            "centred is for one batch at all updates where weights are not drawn: drop it, or use train_networks with "
-            "method='weights'."
+            "centred is for one batch at all updates where weights are not drawn: drop it, or use method='weights'."
         )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from covsde.descent.batches import Batches
 from covsde.descent.losses import Loss, checked_loss, cross_entropy, in_classes, loss_named
-from covsde.descent.optimizers import SGD, checked_optimizer
+from covsde.descent.optimizers import SGD, AbstractEntrywise, checked_optimizer
 from covsde.inputs.arguments import checked_switch, positive_int
 from covsde.inputs.data import Data
 from covsde.inputs.gram import check_variances
@@ -192,7 +192,7 @@ def task_from(
     if loss_named(loss) is cross_entropy:
         data = Data(data.V0, in_classes(np.asarray(data.targets)))
     rule = checked_optimizer(optimizer)
-    if isinstance(rule, SGD):
+    if isinstance(rule, SGD | AbstractEntrywise):
         rule.rates(updates)
     if substeps > 1 and not (isinstance(rule, SGD) and rule.momentum == 0):
         raise ValueError("substeps is for gradient descent without momentum: give that as optimizer, or drop it.")
@@ -218,6 +218,7 @@ class Sizes(NamedTuple):
         width: neurons per layer of networks; 0 for a limit.
         method: "law" or "weights".
         kernels: whether covariances of labels are kept.
+        per_output: whether gradients and tangent kernels of every output are, where there are several.
     """
 
     depth: int
@@ -226,6 +227,7 @@ class Sizes(NamedTuple):
     width: int = 0
     method: str = "law"
     kernels: bool = True
+    per_output: bool = False
 
 
 class Ends(NamedTuple):

@@ -51,6 +51,8 @@ class Trajectory(NamedTuple):
         A: h(a)·∂f(b)/∂h, likewise.
         ntk: tangent kernel of the hidden weights per layer on the batch of each pass, (passes, paths, P, P).
         moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None: where every update is on all inputs, Phi has it.
+        G_outputs: ∂f_c/∂h·∂f_c'/∂h of every output, (times, paths, labels, C, labels, C), or None.
+        ntk_outputs: their tangent kernel, (passes, paths, P, C, P, C), or None.
     """
 
     outputs: Float[Array, "updates M C paths"]
@@ -59,3 +61,5 @@ class Trajectory(NamedTuple):
     A: Float[Array, "times paths labels labels"]
     ntk: Float[Array, "passes paths P P"]
     moved: Float[Array, "updates times M paths"] | None = None
+    G_outputs: Float[Array, "times paths labels C labels C"] | None = None
+    ntk_outputs: Float[Array, "passes paths P C P C"] | None = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from covsde.architectures.base import AbstractTrainable
 from covsde.descent.losses import Loss
-from covsde.descent.optimizers import SGD
+from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, keeps_kernels, system
@@ -50,7 +50,7 @@ def train(
     loss: str | Loss = "squared",
     steps: int | None = None,
     save_at: Sequence[float | int] | None = None,
-    kernels: bool | None = None,
+    kernels: bool | str | None = None,
     dtype: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -72,7 +72,7 @@ def train(
         substeps: gradient steps per update, of η₀/substeps each: many approach gradient flow for a time η₀ per update.
         learning_rate: η₀, of order one, or one for each update: networks of width n use η₀/n on their hidden matrices.
             For a ResNet the loss is the mean over the inputs, and networks use η₀γ₀²n on it.
-        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay.
+        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay; or of an MLP `Sign` or `Adam`.
         batches: indices of the inputs of every update, or a list of them per update; default: all. Inputs in no batch
             are test inputs: they are read, each jointly with the training, and do not slow it down.
         centred: train f - f(0) in place of f.
@@ -85,7 +85,8 @@ def train(
         steps: steps over unit layer time; the weak error is of first order in 1/steps, for a ResNet of second. Default:
             100 per unit of T, for a ResNet 32.
         save_at: layer times at which Phi, G and A are kept, rounded to steps, with 0 and 1; default: fifths.
-        kernels: whether they are kept; default: up to 128 labels, whose number they take the square of.
+        kernels: whether they are kept; default: up to 128 labels, whose number they take the square of. "outputs", of
+            an MLP whose weights are drawn: also gradients and tangent kernel of each of several outputs.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
         progress: show a bar; default: on a terminal, when there is more than one chunk.
@@ -132,8 +133,8 @@ def train(
     method = architecture.training_method(task, method)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
     layers, tau = saved_layers(save_at, steps, 5)
-    kept = keeps_kernels(architecture, task, kernels)
-    sizes = Sizes(steps, layers, paths, method=method, kernels=kept)
+    kept, each = keeps_kernels(architecture, task, kernels)
+    sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     if shared is not None:
         default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
@@ -146,7 +147,11 @@ def train(
         settings |= {"solver": "LayerStep", "method": method, "order": 1}
     elif shared.depth is None:  # blocks of a finite depth are no steps of a solver
         settings |= {"solver": shared.solver, "order": shared.order}
-    settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kept}
+    settings |= (
+        {"tangent_scale": architecture.tangent_scale(task, sizes)}
+        | _described(task)
+        | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kernels if each else kept}
+    )
     with precision(kind):
         arrays = task.arrays(kind)
 
@@ -154,8 +159,10 @@ def train(
         return architecture.train_limit(arrays, sizes._replace(draws=size), chunk_key)
 
     if shared is None:
-        chunks = Chunks(dispatch, partial(finish, task, kept), axes(task, kept), typed_key(key), paths, chunk, "limit")
-        return _plan(task, kept, tau, chunks, settings, (kind, progress, checkpoint))
+        chunks = Chunks(
+            dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), paths, chunk, "limit"
+        )
+        return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
     systems = -(-paths // chunk) if shared.sampled else 1
     settings |= {"deterministic": True, "depth": shared.depth, "systems": systems}
     chunks = Chunks(
@@ -179,7 +186,7 @@ def _task(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) ->
 
 def _plan(
     task: Task,
-    kernels: bool,
+    sizes: Sizes,
     tau: NDArray[Any],
     chunks: Chunks,
     settings: dict[str, Any],
@@ -188,8 +195,9 @@ def _plan(
     """The plan of random paths, or of networks."""
     kind, progress, checkpoint = how
     reads = (task.updates + 1) * task.inputs
-    kept = len(task.labels()) if kernels else 0
-    numbers = 3 * tau.size * kept**2 + reads * (task.outputs + tau.size) + (task.updates + 1) * task.batches.size**2
+    kept, every = (len(task.labels()) * known for known in (sizes.kernels, sizes.per_output * task.outputs))
+    numbers = tau.size * (3 * kept**2 + every**2) + reads * (task.outputs + tau.size)
+    numbers += (task.updates + 1) * task.batches.size**2 * (task.outputs**2 if every else 1)
     size = numbers * kind.itemsize
 
     def result(found: Arrays, metadata: dict[str, Any]) -> Training:
@@ -219,7 +227,7 @@ def train_networks(
     depth: int | None = None,
     loss: str | Loss = "squared",
     save_at: Sequence[float | int] | None = None,
-    kernels: bool | None = None,
+    kernels: bool | str | None = None,
     dtype: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -275,14 +283,18 @@ def train_networks(
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
-    kept = keeps_kernels(architecture, task, kernels)
-    sizes = Sizes(depth, layers, draws, width, method, kept)
+    kept, each = keeps_kernels(architecture, task, kernels)
+    sizes = Sizes(depth, layers, draws, width, method, kept, each)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     chunk = positive_int("chunk", even_chunk(draws, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata("network", architecture, np.asarray(task.data.V0), key, label=f"networks, width {width}")
     settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
-    settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kept}
+    settings |= (
+        {"tangent_scale": architecture.tangent_scale(task, sizes)}
+        | _described(task)
+        | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kernels if each else kept}
+    )
     with precision(kind):
         arrays = task.arrays(kind)
 
@@ -290,22 +302,22 @@ def train_networks(
         return compiled(architecture.train_networks, arrays, sizes._replace(draws=size), chunk_key)
 
     chunks = Chunks(
-        dispatch, partial(finish, task, kept), axes(task, kept), typed_key(key), draws, chunk, f"width {width}"
+        dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), draws, chunk, f"width {width}"
     )
 
-    return _plan(task, kept, tau, chunks, settings, (kind, progress, checkpoint))
+    return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
 
 
 def _described(task: Task) -> dict[str, Any]:
     """For metadata: all of a task but its inputs, the settings of the family whole."""
     rule = task.optimizer
-    sgd = isinstance(rule, SGD)
+    ours = isinstance(rule, SGD | AbstractEntrywise)
     return {
         "targets": np.asarray(task.data.targets).tolist(),
         "updates": task.updates,
         "substeps": task.substeps,
-        "learning_rate": np.asarray(rule.rate).tolist() if sgd else None,
-        "optimizer": rule.described() if sgd else identity(rule),
+        "learning_rate": np.asarray(rule.rate).tolist() if ours else None,
+        "optimizer": rule.described() if ours else identity(rule),
         "batches": task.batches.listed(),
         "centred": task.centred,
         "loss": getattr(task.loss, "__name__", repr(task.loss)),

@@ -25,20 +25,25 @@ def _ceiling(task: Task) -> float:
     return _DIVERGED * max(1.0, float(np.nanmax(np.abs(task.data.targets))))
 
 
-def keeps_kernels(architecture: AbstractTrainable, task: Task, kernels: bool | None) -> bool:
-    """Whether covariances of labels are kept."""
-    if kernels is None:
-        return architecture.most_labels is None or len(task.labels()) <= architecture.most_labels
-    return checked_switch("kernels", kernels)
+def keeps_kernels(architecture: AbstractTrainable, task: Task, kernels: bool | str | None) -> tuple[bool, bool]:
+    """Whether covariances of labels are kept, and whether gradients of every output are."""
+    few = architecture.most_labels is None or len(task.labels()) <= architecture.most_labels
+    if isinstance(kernels, str):
+        if kernels != "outputs":
+            raise ValueError(f"kernels must be True, False or 'outputs', got {kernels!r}.")
+        return few, task.outputs > 1
+    return (few if kernels is None else checked_switch("kernels", kernels)), False
 
 
-def axes(task: Task, kernels: bool) -> dict[str, int]:
+def axes(task: Task, kernels: bool, per_output: bool) -> dict[str, int]:
     """Where the paths are in the arrays of `finish`."""
     found = dict(Training.path_axis)
     if task.batches.whole and kernels:
         del found["moved"]
     if not tested(task).size:
         del found["test_losses"]
+    if not per_output:
+        del found["G_outputs"], found["ntk_outputs"]
     return found
 
 
@@ -74,6 +79,12 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
         assert trajectory.moved is not None
         found["moved"] = np.array(np.moveaxis(np.asarray(trajectory.moved), -1, 2))
         found["moved"][np.broadcast_to(~valid[:, None], found["moved"].shape[:3])] = np.nan
+    if trajectory.ntk_outputs is not None:
+        found["G_outputs"], found["ntk_outputs"] = (np.array(x) for x in trajectory[6:])
+        found["ntk_outputs"][~valid[: len(ntk)]] = np.nan
+        lost = ~valid[task.labels()[:, 0]].T
+        pairs = lost[:, :, None, None, None] | lost[:, None, None, :, None]
+        found["G_outputs"][:, np.broadcast_to(pairs, found["G_outputs"].shape[1:])] = np.nan
     status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
     if task.data.column:
         outputs = outputs[..., None]

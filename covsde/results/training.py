@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.descent.losses import right
+from covsde.descent.losses import Loss, right
 from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
 from covsde.results.record import Record
+from covsde.results.sharpness import sharpness
 from covsde.results.status import PathStatus
 
 # More inputs than this make more columns than a page has.
@@ -72,6 +73,9 @@ class Training(Record):
         labels: update and input of each label, (N, 2).
         moved: |h(k) - h(0)|²/n of all inputs, (updates + 1, times, paths, M), or None where Phi has it.
         test_losses: mean over the test inputs with a target, (updates + 1, paths), or None.
+        G_outputs: ∂f_c(a)/∂h·∂f_c'(b)/∂h of every output (over s), (times, paths, N, C, N, C), or None.
+        ntk_outputs: ∫₀¹ Φ(a, b) of these of hidden weights on the batch of each update, (updates + 1, paths, P, C, P,
+            C), or None.
     """
 
     # The covariance whose changes are feature movement.
@@ -86,8 +90,10 @@ class Training(Record):
         "status": 0,
         "moved": 2,
         "test_losses": 1,
+        "G_outputs": 1,
+        "ntk_outputs": 1,
     }
-    _optional: ClassVar[tuple[str, ...]] = ("labels", "moved", "test_losses")
+    _optional: ClassVar[tuple[str, ...]] = ("labels", "moved", "test_losses", "G_outputs", "ntk_outputs")
 
     tau: NDArray[Any]
     targets: NDArray[Any]
@@ -100,6 +106,8 @@ class Training(Record):
     labels: Any = dataclasses.field(default=None, kw_only=True)
     moved: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
     test_losses: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+    G_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+    ntk_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,6 +189,26 @@ class Training(Record):
         f = f.reshape(*f.shape[: f.ndim - y.ndim], *y.shape) if f.shape[f.ndim - y.ndim :] == y.shape else f[..., 0]
         lost = np.isnan(f).reshape(*self.losses.shape, -1).any(axis=-1)
         return np.where(lost, np.nan, right(f, y).mean(axis=-1))
+
+    def sharpness(self, loss: Loss | None = None) -> NDArray[Any]:
+        """The largest eigenvalue of the Gauss–Newton matrix: gradient descent at η₀ is stable while it is below 2/η₀.
+
+        Of the hidden weights and of the loss that is descended, that of the batch of an update: the largest eigenvalue
+        of H^{1/2} Θ H^{1/2}, with Θ the tangent kernel in df/dη₀ = Θ Δ (s²T times ntk of an MLP, 1/P of a ResNet) and H
+        the second derivative of the loss in the outputs, 1 for squared loss.
+
+        Args:
+            loss: the loss, of outputs and targets, if it was a function of one's own.
+
+        Returns:
+            (updates + 1, paths); NaN where training has diverged, and after the last of several batches.
+
+        Raises:
+            ValueError: if the kernels of several outputs were not kept.
+
+        Source: arXiv 2103.00065 for the edge of stability; 2402.17457.
+        """
+        return sharpness(self, loss)
 
     def _known_tests(self) -> NDArray[np.int_]:
         known = np.isfinite(self.targets).reshape(self.inputs, -1).all(axis=1)

@@ -325,6 +325,11 @@ class MLP(AbstractWithVelocities):
         else:
             check_limit(self.activation, self.depth_to_width, task, sizes)
 
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float:
+        """s²T."""
+        T = sizes.depth / sizes.width if sizes.width else self.depth_to_width
+        return float(task.settings.output_scale**2 * T)
+
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law or drawn."""
         ends = task.settings.ends(task.dtype)

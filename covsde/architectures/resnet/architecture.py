@@ -226,6 +226,10 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         else:
             check_limit(self.block, task)
 
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float:
+        """1/P, for the loss is the mean over a batch."""
+        return 1 / task.batches.size
+
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
         """Gradient descent in causal order; `sizes.depth` is the depth if that is finite."""
         found = train_block(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
