@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         arrays,
         caption=f"Shaped tanh, a = 1, T = {T:g}; Gaussian inputs of 8 dimensions, y = x₁ + (x₂² - 1)/2, {trained} "
         f"trained on all at each of {updates} updates, {tested} tested. {run.paths} paths of the limit, {run.draws} "
-        "networks of each width; bars and band: quartiles over initializations, training that diverged counted as an infinite loss.",
+        "networks of each width; bars and band: quartiles over initializations, training that diverged as an infinite "
+        "loss.",
         columns=(
             "optimizer",
             "law",
