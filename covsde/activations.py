@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
+from covsde.numerics.identity import told
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
 
@@ -219,7 +220,7 @@ class ShapedSmooth(AbstractActivation):
             fn = SMOOTH[fn]
         if not callable(fn):
             raise ValueError(f"fn must be a JAX function of one number such as jnp.tanh, got {fn!r}.")
-        self.fn = fn
+        self.fn = fn = told(fn)
         self.exponent = _shaping_exponent(exponent)
         not_zero = "must not be 0 or nearly so, got {}: it is the inverse strength of shaping; use a=1.0."
         self.a = hyperparameter("a", a, lambda a: abs(a) >= 1e-4, not_zero)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import covsde as cs
+from covsde.numerics.identity import identity
 from covsde.numerics.keys import GENERATOR, recorded_generator, typed_key
 from covsde.run import chunks
-from covsde.run.metadata import identity
 
 
 def run(
@@ -80,7 +80,8 @@ def test_hyperparameters_are_told_apart_to_the_last_digit_and_functions_by_their
         cs.ShapedSmooth(lambda x: x + x**2),
         cs.ShapedSmooth(lambda x: x + x**3),
     ]
-    different += [cs.ShapedSmooth(jax.jit(lambda x: x + x**2)), cs.ShapedSmooth(jax.jit(lambda x: x + x**3))]
+    compiled = [cs.ShapedSmooth(jax.jit(lambda x: x + x**2)), cs.ShapedSmooth(jax.jit(lambda x: x + x**3))]
+    assert len({identity(activation) for activation in compiled}) == len(compiled)
     assert len({identity(activation) for activation in different}) == len(different)
     assert identity(cs.ShapedSmooth(shaped(2.0))) == identity(cs.ShapedSmooth(shaped(2.0)))
 

@@ -116,7 +116,7 @@ class CurveComparison:
     def _results(self) -> list[tuple[str, str]]:
         """Reference and networks, each with its role, its size and its failures."""
         results = [("reference", self.limit), *(("network", e) for e in self.networks)]
-        return [(role, f"{name_of(e)}: {size_text(e)}, {failure_text(e)}") for role, e in results]
+        return [(role, f"{name_of(e)}: {', '.join([size_text(e), failure_text(e), *e.notes])}") for role, e in results]
 
     def _statistics(self) -> _Cells:
         where, points = _places(self.rows)

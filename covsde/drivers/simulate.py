@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from covsde.architectures.base import AbstractArchitecture
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
 from covsde.inputs.gram import check_gram
+from covsde.numerics.identity import identity
 from covsde.numerics.keys import typed_key
 from covsde.results.ensemble import Ensemble
 from covsde.results.status import PathStatus
@@ -19,7 +20,7 @@ from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, aligned_chunk, fitting
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.metadata import run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
 from covsde.solvers import refuse_zero_input, solve

@@ -24,7 +24,7 @@ from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers
 from covsde.run.memory import even_chunk
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.plan import Plan, precision, question
 
 # Where particles share one set of kernels: independent systems, for standard errors, and the fewest in one.
@@ -305,10 +305,14 @@ def _described(task: Task) -> dict[str, Any]:
         "updates": task.updates,
         "substeps": task.substeps,
         "learning_rate": np.asarray(rule.rate).tolist() if sgd else None,
-        "optimizer": rule.described() if sgd else identity(rule),
+        **({"optimizer": rule.described()} if sgd else _optax(rule)),
         "batches": task.batches.listed(),
         "centred": task.centred,
-        "loss": getattr(task.loss, "__name__", repr(task.loss)),
-        "loss_identity": identity(task.loss),
+        **function_metadata("loss", task.loss),
         **dataclasses.asdict(task.settings),
     }
+
+
+def _optax(rule: Any) -> dict[str, Any]:
+    found = function_metadata("optimizer", rule)
+    return found | {"optimizer": found["optimizer_identity"]}

@@ -22,7 +22,7 @@ from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, fitting
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
 from covsde.solvers.velocities import solve_velocities
@@ -204,6 +204,5 @@ def _described(task: Task) -> dict[str, Any]:
     return {
         "targets": np.asarray(task.data.targets).tolist(),
         "learning_rate": task.learning_rate,
-        "loss": getattr(task.loss, "__name__", repr(task.loss)),
-        "loss_identity": identity(task.loss),
+        **function_metadata("loss", task.loss),
     }

@@ -68,9 +68,15 @@ class Record(abc.ABC):
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
         return estimate.failures(self.status)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know who did not make the result: values that were assumed."""
+        return [f"{name}={value:g} assumed" for name, value in self.metadata.get("assumed", {}).items()]
+
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
-        return f"{type(self).__name__}({self.kind}, {self._sizes()}, {self.failures['total']} failed)"
+        notes = "".join(f", {note}" for note in self.notes)
+        return f"{type(self).__name__}({self.kind}, {self._sizes()}, {self.failures['total']} failed{notes})"
 
     def _sizes(self) -> str:
         return f"{self.paths} paths"

@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args, runtime_checkable
@@ -48,7 +48,7 @@ class Plan(Generic[Result]):
     checkpoint: str | Path | None = None
 
     def __post_init__(self) -> None:
-        _check_how(self.progress, self.checkpoint)
+        _check_how(self.metadata, self.progress, self.checkpoint)
 
     @property
     def bytes(self) -> int:
@@ -82,20 +82,26 @@ class Plan(Generic[Result]):
             instead: progress or checkpoint, in place of the plan's own.
         """
         how = {"progress": self.progress, "checkpoint": self.checkpoint} | instead
-        _check_how(**how)
+        _check_how(self.metadata, **how)
         start = time.perf_counter()
         with self.precision():
             found = self.chunks.run(self.metadata, **how)
         return self.result(found, self.metadata | {"seconds": time.perf_counter() - start})
 
 
-def _check_how(progress: Any, checkpoint: Any) -> None:
-    """Refuse what is no switch and no folder."""
+def _check_how(metadata: Mapping[str, Any], progress: Any, checkpoint: Any) -> None:
+    """Refuse what is no switch and no folder, and checkpoints that could be those of another run."""
     if progress is not None:
         checked_switch("progress", progress)
     folder = os.fspath(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
     if folder is not None and (not isinstance(folder, str) or folder == "" or "\0" in folder):
         raise ValueError(f"checkpoint must be the name of a folder, such as 'run1', got {checkpoint!r}.")
+    unseen = [x for name, value in metadata.items() if name.endswith("unidentified") for x in value]
+    if folder is not None and unseen:
+        raise ValueError(
+            f"checkpoint must be None for this run, which depends on {unseen[0]}, an object that cannot be told from "
+            "another of its kind: pass what it computes as a function of numbers and arrays, or drop checkpoint."
+        )
 
 
 def precision(dtype: np.dtype) -> Any:

@@ -31,6 +31,7 @@ from covsde.descent.revealed import room_for, train_revealed
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import hyperparameter, positive_int
+from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter, Number
@@ -49,7 +50,7 @@ WidthProfile = Callable[[float], float] | tuple[float, ...]
 
 def _width_profile(profile: Any) -> WidthProfile | None:
     if profile is None or callable(profile):
-        return profile
+        return None if profile is None else told(profile)
     try:
         values = tuple(float(w) for w in profile)
     except (TypeError, ValueError) as error:
@@ -67,7 +68,8 @@ class MLP(AbstractWithVelocities):
 
     Args:
         activation: ShapedReLU, ShapedSmooth or Identity (limit and networks); LeakyReLU (networks only).
-        depth_to_width: T = depth / width, the clock time of the limit; > 0. It, bias and gain may be traced scalars.
+        depth_to_width: T = depth / width, the clock time of the limit; > 0. Default: 1, which results then say was
+            assumed. It, bias and gain may be traced scalars.
         bias: β_b ≥ 0; every layer has biases of variance β_b/n, which adds β_b to the drift of every entry.
         gain: γ; the normalisation c is multiplied by 1 + γ/n, which adds γV to the drift.
         width_profile: relative widths w of the layers, n_ℓ = w n: a function of layer time in [0, 1], or numbers to
@@ -91,11 +93,12 @@ class MLP(AbstractWithVelocities):
     gain: Hyperparameter = 0.0
     width_profile: WidthProfile | None = eqx.field(static=True, default=None)
     shaping_width: str = eqx.field(static=True, default="local")
+    assumed: bool = eqx.field(static=True, default=False)
 
     def __init__(
         self,
         activation: Any,
-        depth_to_width: Any = 1.0,
+        depth_to_width: Any = None,
         *,
         bias: Any = 0.0,
         gain: Any = 0.0,
@@ -109,7 +112,9 @@ class MLP(AbstractWithVelocities):
             )
         self.activation = activation
         positive = "must be a positive finite number, got {}."
-        self.depth_to_width = hyperparameter("depth_to_width", depth_to_width, lambda T: T > 0, positive)
+        self.assumed = depth_to_width is None
+        T = 1.0 if depth_to_width is None else depth_to_width
+        self.depth_to_width = hyperparameter("depth_to_width", T, lambda T: T > 0, positive)
         variance = "must be at least 0, got {}: it is n times the variance of the biases."
         self.bias = hyperparameter("bias", bias, lambda b: b >= 0, variance)
         self.gain = hyperparameter("gain", gain)

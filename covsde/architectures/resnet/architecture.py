@@ -30,6 +30,7 @@ from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
+from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
@@ -56,7 +57,7 @@ def _function(activation: Any) -> Callable[[Array], Array]:
             f"activation must be an elementwise JAX function such as jax.nn.relu or jnp.tanh, got {activation!r}: "
             "ResNets take plain activations, shaping belongs to MLP."
         )
-    found: Callable[[Array], Array] = activation
+    found: Callable[[Array], Array] = told(activation)
     return found
 
 

@@ -30,7 +30,7 @@ from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import fitting
-from covsde.run.metadata import describe, identity, versions
+from covsde.run.metadata import hyperparameters, versions
 from covsde.run.plan import Plan, question
 
 # Entries (times, 2, paths): w and log V; status and stop (paths,) of one chunk.
@@ -280,8 +280,7 @@ def _plan(
 ) -> Plan[UnshapedEnsemble]:
     chunk = positive_int("chunk", how.chunk)
     metadata = {
-        "architecture": describe(mlp),
-        "identity": identity(mlp),
+        **hyperparameters(mlp),
         "rho0": None if rho0 is None else float(rho0),
         "source": float(_layer(mlp).lam) * math.sqrt(2) / (3 * math.pi),
         "seed": recorded_key(key),
