@@ -13,6 +13,7 @@ import covsde as cs
 from covsde.numerics.identity import identity
 from covsde.numerics.keys import GENERATOR, recorded_generator, typed_key
 from covsde.run import chunks
+from covsde.run.checkpoint import DamagedChunkWarning
 
 
 def run(
@@ -59,7 +60,9 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, monkeypatch: pytest.Mo
     np.save(tmp_path / "x.npy", np.ones(3))
     parts[1].write_bytes((tmp_path / "x.npy").read_bytes())
     np.savez(parts[2], x=np.ones((2, 3)))  # a whole file, of fewer paths
-    np.testing.assert_array_equal(run(monkeypatch, 2, checkpoint=tmp_path), whole)
+    with pytest.warns(DamagedChunkWarning) as said:
+        np.testing.assert_array_equal(run(monkeypatch, 2, checkpoint=tmp_path), whole)
+    assert [str(w.message).split(": ")[-1] for w in said] == [f"chunk {c} is computed again." for c in range(3)]
     (tmp_path / "run.json").unlink()
     with pytest.raises(ValueError, match="holds parts of a run but not its settings"):
         run(monkeypatch, 2, checkpoint=tmp_path)

@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args is not None and hasattr(args, "resume"):
             if not args.resume:
                 remedy = "start it with --resume to be able to continue after an interruption."
-            elif (args.out / "checkpoint").exists():
+            elif any((args.out / "checkpoint").glob("*/chunk-*.npz")):
                 remedy = f"finished parts are in {args.out / 'checkpoint'}; run the same command again to continue."
         print(f"\ncovsde: interrupted: {remedy}", file=sys.stderr)
         return 130

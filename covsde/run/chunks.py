@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from covsde.numerics.keys import generator
-from covsde.results.files import atomic_write
-from covsde.run.checkpoint import Arrays, checkpoint_folder, chunk_file, stored_chunks
+from covsde.run.checkpoint import Arrays, checkpoint_folder, identity_of, store_chunk, stored_chunks
 
 # At a time.
 _MOST_CHUNKS = 4
@@ -81,6 +80,7 @@ class Chunks:
         Returns:
             The arrays of all chunks, `total` paths long.
         """
+        identity = identity_of(fingerprint)
         folder = None if checkpoint is None else checkpoint_folder(Path(checkpoint), fingerprint)
         # JAX keeps these per thread.
         double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
@@ -90,11 +90,10 @@ class Chunks:
             with jax.enable_x64(double), jax.default_device(device), jax.default_matmul_precision(precision):
                 part = self.finish(self.start(c) if pending is None else pending)
             if folder is not None:
-                with atomic_write(chunk_file(folder, c)) as temporary:
-                    np.savez(temporary, allow_pickle=False, **part)
+                store_chunk(folder, identity, c, part)
             return part
 
-        stored = {} if folder is None else stored_chunks(folder, self.count, self.size, self.axes)
+        stored = {} if folder is None else stored_chunks(folder, identity, self.count, self.axes)
         missing = [c for c in range(self.count) if c not in stored]
         pool = ThreadPoolExecutor(max_workers=side_by_side())
         try:

@@ -1,0 +1,373 @@
+"""What can go wrong with files, processes and machines: nothing half written, nothing taken for what it is not."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import covsde as cs
+from covsde.cli import main, session
+from covsde.results.files import atomic_write, together
+from covsde.run.checkpoint import (
+    DamagedChunkWarning,
+    checkpoint_folder,
+    chunk_file,
+    remove_checkpoints,
+    store_chunk,
+    stored_chunks,
+)
+from covsde.run.chunks import Chunks
+from covsde.run.lock import NAME, locked
+
+AXES = {"x": 1, "status": 0}
+
+
+def chunk(c: int) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(c).normal(size=(2, 3)), "status": np.zeros(3, np.int8)}
+
+
+def compute(folder: Path, fingerprint: dict[str, Any] | None = None) -> tuple[np.ndarray, list[int]]:
+    """A run of three chunks, and those of them that were computed rather than read."""
+    computed: list[int] = []
+    keys = [jax.random.key_data(jax.random.fold_in(jax.random.key(0), c)).tolist() for c in range(3)]
+
+    def one(key: Any, size: int) -> dict[str, np.ndarray]:
+        computed.append(keys.index(jax.random.key_data(key).tolist()))
+        return chunk(computed[-1])
+
+    work = Chunks(one, lambda part: part, AXES, jax.random.key(0), 9, 3, "")
+    return work.run(fingerprint or {"a": 1}, progress=False, checkpoint=folder)["x"], sorted(computed)
+
+
+def values(change: Callable[[dict[str, np.ndarray]], None]) -> Callable[[Path], None]:
+    """A change of the values in a chunk, in an archive that is whole."""
+
+    def rewrite(folder: Path) -> None:
+        with np.load(chunk_file(folder, 1)) as stored:
+            arrays = dict(stored)
+        change(arrays)
+        np.savez(chunk_file(folder, 1), **arrays)
+
+    return rewrite
+
+
+def swapped(folder: Path) -> None:
+    chunk_file(folder, 1).write_bytes(chunk_file(folder, 2).read_bytes())
+
+
+def truncated(folder: Path) -> None:
+    chunk_file(folder, 1).write_bytes(chunk_file(folder, 1).read_bytes()[:-50])
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "another chunk of the run": swapped,
+    "half a file": truncated,
+    "no archive": lambda folder: chunk_file(folder, 1).write_text("x"),
+    "values times two": values(lambda a: a.update(x=a["x"] * 2)),
+    "one bit": values(lambda a: a.update(x=np.nextafter(a["x"], 9))),
+    "NaN with status FINE": values(lambda a: a.update(x=a["x"] * np.nan)),
+    "float32": values(lambda a: a.update(x=a["x"].astype(np.float32))),
+    "complex": values(lambda a: a.update(x=a["x"].astype(complex))),
+    "text": values(lambda a: a.update(x=a["x"].astype(str))),
+    "another number of times": values(lambda a: a.update(x=a["x"][:1])),
+    "transposed": values(lambda a: a.update(x=a["x"].reshape(3, 2))),
+    "an array less": values(lambda a: a.__delitem__("status")),
+    "without digest": values(lambda a: a.__delitem__("digest")),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_chunk_that_is_not_what_the_run_wrote_is_named_and_computed_again(kind: str, tmp_path: Path) -> None:
+    whole, computed = compute(tmp_path)
+    assert computed == [0, 1, 2]
+    DAMAGE[kind](tmp_path)
+    with pytest.warns(DamagedChunkWarning, match=r"chunk-000001\.npz' is not what this run wrote: chunk 1 is computed"):
+        again, computed = compute(tmp_path)
+    np.testing.assert_array_equal(again, whole)
+    assert computed == [1]
+    assert compute(tmp_path)[1] == []
+
+
+def test_a_chunk_of_another_run_in_the_same_place_is_not_taken(tmp_path: Path) -> None:
+    store_chunk(tmp_path, "another", 0, chunk(0))
+    with pytest.warns(DamagedChunkWarning):
+        assert stored_chunks(tmp_path, "this", 1, AXES) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"identity": "x"}', "belongs to a run with other settings"),
+        ("{", "holds a damaged run.json: delete the folder"),
+        ("[]", "holds a damaged run.json"),
+        ('{"identity": 3}', "holds a damaged run.json"),
+        ("[" * 100_000, "holds a damaged run.json"),
+        ("\x00", "holds a damaged run.json"),
+    ],
+)
+def test_settings_of_others_and_damaged_settings_are_told_apart(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        compute(tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_chunk_is_named(tmp_path: Path) -> None:
+    compute(tmp_path)
+    chunk_file(tmp_path, 1).unlink()
+    chunk_file(tmp_path, 1).mkdir()
+    with pytest.raises(ValueError, match=r"holds a folder of the name chunk-000001\.npz"):
+        compute(tmp_path)
+
+
+def test_of_runs_that_start_at_once_with_different_settings_one_gets_the_folder(tmp_path: Path) -> None:
+    folders, barrier = [tmp_path / str(k) for k in range(40)], threading.Barrier(3)
+
+    def claim(number: int) -> list[Path]:
+        won = []
+        for folder in folders:
+            barrier.wait()
+            with contextlib.suppress(ValueError):
+                won.append(checkpoint_folder(folder, {"run": number}))
+        return won
+
+    with ThreadPoolExecutor(3) as pool:
+        won = [folder for found in pool.map(claim, range(3)) for folder in found]
+    assert sorted(won) == sorted(folders)
+    assert not list(tmp_path.glob("*/.run*"))
+
+
+def test_a_file_system_without_links_is_as_exclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    compute(tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        compute(tmp_path, {"a": 2})
+    assert compute(tmp_path)[1] == []
+
+
+def test_only_files_of_ones_own_run_are_removed(tmp_path: Path) -> None:
+    mine, identity = tmp_path / "mine", cs.run.checkpoint.identity_of({"a": 1})
+    compute(mine)
+    others = ["chunk-000007.npz", "chunk-notes.npz", ".run.of.others", "notes.txt"]
+    for name in others:
+        (mine / name).write_text("kept")
+    remove_checkpoints(mine, "another", 3)
+    assert chunk_file(mine, 0).exists()
+    remove_checkpoints(mine, identity, 3)
+    assert {path.name for path in mine.iterdir()} == set(others)
+    compute(tmp_path / "alone")
+    (tmp_path / "alone" / ".chunk-000001.12-ab.npz").write_text("half of a killed run")
+    remove_checkpoints(tmp_path / "alone", identity, 3)
+    assert not (tmp_path / "alone").exists()
+
+
+def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from covsde.run.lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1]), 'busy'): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="busy"), locked(tmp_path, "busy"):
+            pass
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    with locked(tmp_path, "busy"):  # whatever ended it
+        assert (tmp_path / NAME).exists()
+    assert not (tmp_path / NAME).exists()
+
+
+NEW, OLD = {"a.npz": "new a", "b.json": "new b", "c.png": "new c"}, {"a.npz": "old a", "c.png": "old c", "d.txt": "old"}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name, text in OLD.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def write(folder: Path) -> None:
+    for name, text in NEW.items():
+        (folder / name).write_text(text)
+
+
+def test_files_of_a_run_change_together(results: Path) -> None:
+    with together(results) as folder:
+        write(folder)
+        assert {name: text for name, text in content_of_files(results).items()} == OLD
+    assert content(results) == OLD | NEW
+
+
+def content_of_files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_files_of_a_run_stay_as_they_were_if_one_cannot_be_written(results: Path) -> None:
+    with pytest.raises(OSError, match="full"), together(results) as folder:
+        (folder / "a.npz").write_text("new a")
+        raise OSError(errno.ENOSPC, "full")
+    assert content(results) == OLD
+
+
+@pytest.mark.parametrize("fails", range(5))
+def test_files_of_a_run_stay_as_they_were_if_one_cannot_be_moved(
+    results: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    replace, calls = os.replace, []
+
+    def sometimes(a: Any, b: Any) -> None:
+        calls.append(a)
+        if len(calls) == fails + 1:
+            raise KeyboardInterrupt
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", sometimes)
+    with pytest.raises(KeyboardInterrupt), together(results) as folder:
+        write(folder)
+    assert content(results) == OLD
+
+
+SMALL = ["--gram", "V.npy", "--depth-to-width", "0.5", "--paths", "16", "--draws", "8", "--widths", "4", "--steps", "2"]
+
+
+def test_a_disk_that_fills_leaves_the_results_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("V.npy", np.eye(2))
+    assert main(["compare", *SMALL, "--out", "out", "--quiet"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", full)  # figures and the table are written by then
+        capsys.readouterr()
+        assert main(["compare", *SMALL, "--out", "out", "--seed", "1", "--resume"]) == 2
+    assert "No space left on device), and its files are those of before; make room" in capsys.readouterr().err
+    kept = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
+    assert kept == before
+    assert chunk_file(Path("out/checkpoint/limit"), 0).exists()
+    with locked(tmp_path / "out", "busy") if sys.platform != "win32" else pytest.raises(SystemExit):
+        monkeypatch.setattr(session, "locked", _busy)
+        assert main(["compare", *SMALL, "--out", "out"]) == 2
+    assert "--out: another covsde is writing to out; wait for it" in capsys.readouterr().err
+
+
+def _busy(_: Path, refusal: str) -> Any:
+    raise ValueError(refusal)
+
+
+@pytest.mark.parametrize("length", [200, 232, 247, 251, 255])
+def test_names_are_as_long_as_the_file_system_allows(tmp_path: Path, length: int) -> None:
+    path = tmp_path / ("x" * (length - 4) + ".npz")
+    with atomic_write(path) as temporary:
+        temporary.write_text("")
+    assert path.exists()
+
+
+RESULT = cs.Ensemble(np.ones(1), np.eye(2)[None, None], np.zeros(1), np.ones(1))
+
+
+def replaced(**changes: Any) -> Callable[[Path], None]:
+    def rewrite(path: Path) -> None:
+        with np.load(path) as stored:
+            np.savez(path, **(dict(stored) | changes))
+
+    return rewrite
+
+
+def member(name: str, data: bytes, method: int | None = None) -> Callable[[Path], None]:
+    """A member of an archive with other bytes, or another number for how it is compressed."""
+
+    def rewrite(path: Path) -> None:
+        with zipfile.ZipFile(path) as old:
+            parts = {n: old.read(n) for n in old.namelist()}
+        with zipfile.ZipFile(path, "w") as new:
+            for n, content in parts.items():
+                new.writestr(n, data if n == name and data else content)
+        if method is not None:
+            whole = bytearray(path.read_bytes())
+            for signature, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+                start = whole.index(signature)
+                whole[start + at] = method & 255
+            path.write_bytes(bytes(whole))
+
+    return rewrite
+
+
+def encrypted(path: Path) -> None:
+    member("", b"")(path)
+    whole = bytearray(path.read_bytes())
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        whole[whole.index(signature) + at] |= 1
+    path.write_bytes(bytes(whole))
+
+
+def header(shape: str) -> bytes:
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+DAMAGED = {
+    "format [1, 2]": (replaced(format=[1, 2]), "has the format [1, 2], which is none"),
+    "format x": (replaced(format="x"), "has the format 'x', which is none"),
+    "format 0": (replaced(format=0), "has the format 0"),
+    "format -5": (replaced(format=-5), "has the format -5"),
+    "format 1.9": (replaced(format=1.9), "has the format 1.9"),
+    "format 7": (replaced(format=7), "reads up to 1; upgrade covsde"),
+    "metadata null": (replaced(metadata="null"), "its metadata is no JSON object"),
+    "metadata a list": (replaced(metadata="[]"), "its metadata is no JSON object"),
+    "metadata {": (replaced(metadata="{"), "its metadata is no JSON object"),
+    "metadata a number": (replaced(metadata=3), "its metadata is no JSON object"),
+    "metadata two": (replaced(metadata=["{}", "{}"]), "its metadata is no JSON object"),
+    "metadata nested": (replaced(metadata="[" * 100_000), "its metadata is no JSON object"),
+    "a member of 44 TB": (member("V.npy", header("(1, 1, 2345678, 2345678)")), "is damaged or not a .npz file"),
+    "a member with a wrong shape": (member("V.npy", header("(1, 1, 2, 'a')")), "is damaged or not a .npz file"),
+    "unknown compression": (member("", b"", 77), "is damaged or not a .npz file"),
+    "encrypted": (encrypted, "is damaged or not a .npz file"),
+    "text for numbers": (replaced(V=[[["a"]]]), "is no sound result"),
+    "complex": (replaced(V=1j * np.eye(2)[None, None]), "is no sound result"),
+    "statuses of another kind": (replaced(status=["a"]), "is no sound result"),
+    "a negative variance": (replaced(V=-np.eye(2)[None, None]), "is no sound result"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_result_is_named_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    damage, sentence = DAMAGED[kind]
+    RESULT.save(tmp_path / "run.npz")
+    damage(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match=r"run\.npz") as error:
+        cs.Ensemble.load(tmp_path / "run.npz")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_metadata_of_a_run_are_json(tmp_path: Path) -> None:
+    compute(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["settings"] == {"a": 1}
