@@ -75,6 +75,7 @@ from covsde.results.kernels import LazyTraining as LazyTraining
 from covsde.results.output_law import OutputLaw as OutputLaw
 from covsde.results.status import FailedPathsWarning as FailedPathsWarning
 from covsde.results.status import PathStatus as PathStatus
+from covsde.results.status import UnresolvedStepWarning as UnresolvedStepWarning
 from covsde.results.trained_kernels import TrainedKernels as TrainedKernels
 from covsde.results.training import Training as Training
 from covsde.results.velocities import Velocities as Velocities

@@ -226,9 +226,12 @@ def content_of_files(folder: Path) -> dict[str, str]:
 
 
 def test_files_of_a_run_stay_as_they_were_if_one_cannot_be_written(results: Path) -> None:
-    with pytest.raises(OSError, match="full"), together(results) as folder:
+    def fill(folder: Path) -> None:
         (folder / "a.npz").write_text("new a")
         raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"), together(results) as folder:
+        fill(folder)
     assert content(results) == OLD
 
 

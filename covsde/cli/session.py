@@ -19,11 +19,13 @@ from covsde.comparison.compare import compare
 from covsde.comparison.table import CurveComparison
 from covsde.inputs.arguments import positive_int
 from covsde.results.files import atomic_write, together
-from covsde.results.status import FailedPathsWarning
+from covsde.results.status import FailedPathsWarning, UnresolvedStepWarning
 from covsde.run.checkpoint import remove_checkpoints
 from covsde.run.lock import locked
 from covsde.run.metadata import describe
 from covsde.run.plan import Plan
+
+_NOTED = (FailedPathsWarning, UnresolvedStepWarning)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def hold_against_networks(
     """Compute a limit and networks, compare them, write everything to `args.out` and print the table."""
     say: Callable[[str], None] = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
     bar = False if args.quiet or importlib.util.find_spec("tqdm") is None else None
+    for part in (limit, *networks):
+        part.plan.check_room()
     checkpoints = args.out / "checkpoint"
     busy = f"--out: another covsde is writing to {args.out}; wait for it, or choose another directory."
     with _directory(args.out), locked(args.out, busy):
@@ -129,9 +133,9 @@ def hold_against_networks(
             say(f"  done in {time.perf_counter() - start:.1f} s")
             return found
 
-        results = [timed(part) for part in (limit, *networks)]
         failed: list[str] = []
         with _failures_as_notes(failed):
+            results = [timed(part) for part in (limit, *networks)]
             comparison = compare(*results)
             files = _publish(comparison, args.out)
         if args.resume:
@@ -184,13 +188,14 @@ def _directory(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _failures_as_notes(notes: list[str]) -> Iterator[None]:
-    """Collect warnings about failed paths as sentences; let every other warning through."""
+    """Collect warnings about failed and unresolved paths as sentences; let every other warning through."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", FailedPathsWarning)
+        for category in _NOTED:
+            warnings.simplefilter("always", category)
         show = warnings.showwarning
 
         def collect(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, FailedPathsWarning):
+            if issubclass(category, _NOTED):
                 notes.append(str(message))
             else:
                 show(message, category, *rest, **more)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from covsde.comparison.figure import plot_comparison
 from covsde.comparison.laws import Distance
-from covsde.comparison.text import failure_text, html_table, paragraph, size_text
+from covsde.comparison.text import failure_text, size_text
+from covsde.results.html import html_table, paragraph
 from covsde.results.quantity import LAYER_TIME, Quantity, name_of
 
 _LEFT_OUT = "Values not in a distance are counted as reference + network."

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from covsde.architectures.base import AbstractArchitecture
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.gram import check_gram
 from covsde.numerics.identity import identity
 from covsde.numerics.keys import typed_key
@@ -57,7 +57,7 @@ def simulate(
         solver: one of `covsde.solvers`; default: the architecture's own, Strang() for an MLP.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -70,6 +70,7 @@ def simulate(
     Source: that of the architecture; arXiv 2206.02768 for an MLP.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    untraced("architecture", architecture)
     kind = resolve_dtype(dtype)
     V0 = check_gram(V0, kind)
     m = V0.shape[0]
@@ -160,7 +161,7 @@ def sample_networks(
         save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
         dtype: float64 (default) or float32.
         chunk: networks sampled at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -170,6 +171,7 @@ def sample_networks(
         ValueError: for a V0 that is not a covariance, width < m with method="law", or an argument out of range.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    untraced("architecture", architecture)
     kind = resolve_dtype(dtype)
     V0 = check_gram(V0, kind)
     m = V0.shape[0]
@@ -178,7 +180,9 @@ def sample_networks(
     typed = typed_key(key)
     layers, tau = saved_layers(save_at, depth, 10)
     if chunk is None:
-        chunk = min(draws, architecture.network_chunk(m, width, depth, kind.itemsize))
+        # Real weights take long: in a tenth of them at a time, so that one sees how long.
+        most = max(16, -(-draws // 10)) if method == "weights" else draws
+        chunk = min(draws, most, architecture.network_chunk(m, width, depth, kind.itemsize))
     chunk = positive_int("chunk", chunk)
     settings = run_metadata(
         "network",

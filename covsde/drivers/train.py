@@ -15,15 +15,15 @@ from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
-from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, keeps_kernels, system
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, judged, keeps_kernels, system
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers
-from covsde.run.memory import even_chunk
+from covsde.run.memory import check_room, even_chunk
 from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.plan import Plan, precision, question
 
@@ -88,7 +88,7 @@ def train(
         kernels: whether they are kept; default: up to 128 labels, whose number they take the square of.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
         output_scale: of an MLP, the s in f = s w·h/√n; default 1.
         richness: of a ResNet, γ₀ > 0; default 1, small is lazy.
@@ -122,14 +122,16 @@ def train(
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
     rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
-    task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
-    paths, kind = positive_int("paths", paths), resolve_dtype(dtype)
+    paths, kind, data = positive_int("paths", paths), resolve_dtype(dtype), Data(V0, targets)
+    _check_updates(data, updates, paths, kind)
+    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
     shared = architecture.training_grid(task)
     if shared is not None and shared.depth is not None:
         if steps is not None:
             raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
         steps = shared.depth
     method = architecture.training_method(task, method)
+    _check_steps(task, method, kind)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
     layers, tau = saved_layers(save_at, steps, 5)
     kept = keeps_kernels(architecture, task, kernels)
@@ -171,9 +173,28 @@ def train(
     return Plan(chunks, settings, kind, partial(collect, task, tau, shared.sampled), size, progress, checkpoint)
 
 
+def _check_updates(data: Data, updates: Any, paths: int, kind: np.dtype) -> None:
+    """Refuse more updates than there is memory for, before anything is made for each of them."""
+    # Outputs, movement at the default layer times and the tangent kernel, twice while chunks are put together.
+    per_update = 2 * data.inputs * (data.outputs + 6 + data.inputs) * paths * kind.itemsize
+    count = positive_int("updates", updates, least=0)
+    check_room("updates", count, lambda n: per_update * n, "what is kept of each path")
+
+
+def _check_steps(task: Task, method: str, kind: np.dtype) -> None:
+    """Refuse more gradient steps than there is memory for: revealed weights know each by all before."""
+    if method == "law":
+
+        def table(updates: int) -> int:
+            return 4 * (updates * task.substeps + 1) ** 2 * kind.itemsize
+
+        check_room("updates", task.updates, table, "method='law', which keeps every pair of gradient steps")
+
+
 def _task(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) -> Task:
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
+    untraced("architecture", architecture)
     return task_from(data, settings=settings_from(architecture.training_settings, given), **steps)
 
 
@@ -195,7 +216,7 @@ def _plan(
     def result(found: Arrays, metadata: dict[str, Any]) -> Training:
         y = np.asarray(task.data.targets)
         targets = y[:, None] if task.data.column else y
-        return Training(tau=tau, targets=targets, labels=task.labels(), **found, metadata=metadata)
+        return judged(Training(tau=tau, targets=targets, labels=task.labels(), **found, metadata=metadata))
 
     return Plan(chunks, settings, kind, result, size, progress, checkpoint)
 
@@ -271,8 +292,11 @@ def train_networks(
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
     rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
-    task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
+    data = Data(V0, targets)
+    _check_updates(data, updates, draws, kind)
+    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    _check_steps(task, method, kind)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
     kept = keeps_kernels(architecture, task, kernels)

@@ -72,6 +72,19 @@ def instance_of(name: str, value: Any, kind: type, example: str) -> None:
         raise ValueError(f"{name} must be {example}, got {value!r}.")
 
 
+def untraced(name: str, value: Any) -> None:
+    """Refuse what JAX traces, with what can be traced.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if is_traced(value):
+        raise ValueError(
+            f"{name} is traced by JAX (jit, grad or vmap), and this function checks numbers and counts paths: call it "
+            "outside, or trace covsde.solve(architecture.limit(), V0, key, paths=…), which is a pure function."
+        )
+
+
 def resolve_dtype(dtype: Any) -> np.dtype:
     """float32 or float64 (the default).
 

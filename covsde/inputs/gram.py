@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from covsde.inputs.arguments import untraced
 from covsde.inputs.foreign import as_numpy
 
 
 def real_array(name: str, value: Any, what: str) -> np.ndarray:
     """`value` as a float64 array, if it holds real numbers; `what` the argument must be, for the sentence if not."""
+    untraced(name, value)
     try:
         array = as_numpy(name, value)
     except (TypeError, ValueError) as error:

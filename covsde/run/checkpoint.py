@@ -52,7 +52,7 @@ def store_chunk(folder: Path, identity: str, c: int, part: Arrays) -> None:
     """Keep a finished chunk, with a digest by which it is known."""
     with atomic_write(chunk_file(folder, c)) as temporary:
         digest = np.array(_digest(identity, c, part))
-        np.savez(temporary, allow_pickle=False, **part, **{_DIGEST: digest})  # type: ignore[arg-type]
+        np.savez(temporary, allow_pickle=False, **part, **{_DIGEST: digest})
 
 
 def stored_chunks(folder: Path, identity: str, chunks: int, names: Mapping[str, int]) -> dict[int, Arrays]:

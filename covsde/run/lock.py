@@ -1,14 +1,14 @@
 """A folder for one process at a time."""
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+# Not on Windows, where a folder is not held.
+_fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
 
 NAME = ".covsde-lock"
 
@@ -24,14 +24,14 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
     Raises:
         ValueError: if one does.
     """
-    if fcntl is None:
+    if _fcntl is None:
         yield
         return
     path = folder / NAME
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
             raise ValueError(refusal) from error

@@ -19,6 +19,7 @@ import numpy as np
 from covsde.inputs.arguments import checked_switch
 from covsde.run.checkpoint import Arrays, identity_of
 from covsde.run.chunks import Chunks
+from covsde.run.memory import check_room
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -35,7 +36,7 @@ class Plan(Generic[Result]):
         dtype: of the computation.
         result: makes the result from the arrays of all chunks and the metadata.
         path_bytes: memory that a path takes in the result.
-        progress: show a bar; None: on a terminal, when there is more than one chunk.
+        progress: show a bar; None: on a terminal, .
         checkpoint: folder for finished chunks, or None.
     """
 
@@ -71,6 +72,16 @@ class Plan(Generic[Result]):
         with self.precision():
             jax.eval_shape(lambda key: self.chunks.dispatch(key, self.chunks.size), jax.random.key(0))
 
+    def check_room(self) -> None:
+        """Refuse more paths than this machine has room for.
+
+        Raises:
+            ValueError: naming how many it has room for.
+        """
+        name = "draws" if self.metadata.get("kind") == "network" else "paths"
+        # All chunks, and the arrays they are put together to.
+        check_room(name, self.chunks.total, lambda paths: 2 * self.path_bytes * paths, "the result")
+
     def precision(self) -> Any:
         """The context in which this plan's arrays are made."""
         return precision(self.dtype)
@@ -83,6 +94,7 @@ class Plan(Generic[Result]):
         """
         how = {"progress": self.progress, "checkpoint": self.checkpoint} | instead
         _check_how(self.metadata, **how)
+        self.check_room()
         start = time.perf_counter()
         with self.precision():
             found = self.chunks.run(self.metadata, **how)

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -31,6 +30,7 @@ from covsde.descent.revealed import room_for, train_revealed
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import hyperparameter, positive_int
+from covsde.inputs.network import network_dtype
 from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
@@ -197,7 +197,7 @@ class MLP(AbstractWithVelocities):
             depth: number of hidden layers; default round(T n).
             in_size: input dimension; default: the input layer adapts to the inputs it is called on.
             out_size: number of outputs.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps (m, d) to (m, out_size); network.grams(x) gives V_ℓ (depth + 1, m, m).
@@ -213,7 +213,7 @@ class MLP(AbstractWithVelocities):
                 in_size=None if in_size is None else positive_int("in_size", in_size),
                 out_size=positive_int("out_size", out_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(

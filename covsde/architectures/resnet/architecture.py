@@ -29,6 +29,7 @@ from covsde.architectures.resnet.training import (
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
+from covsde.inputs.network import network_dtype
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
 from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
@@ -139,7 +140,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
             in_size: input dimension; default: the input layer adapts to the inputs it is called on.
             out_size: number of outputs.
             richness: γ_0 > 0; outputs are w·h/(γ_0 N), and γ_0 → 0 is lazy training.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps (m, d) to (m, out_size), network.grams(x) gives H^ℓ (depth + 1, m, m),
@@ -163,7 +164,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
                 out_size=positive_int("out_size", out_size),
                 in_size=None if in_size is None else positive_int("in_size", in_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(

@@ -19,6 +19,7 @@ from covsde.architectures.transformer.steps import TransformerStrang
 from covsde.covariance.clock import UniformClock
 from covsde.covariance.drifts import ReLUDrift, drift_of
 from covsde.inputs.arguments import checked_switch, hyperparameter, instance_of, positive_int
+from covsde.inputs.network import network_dtype
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.typing import Hyperparameter
 from covsde.solvers.defaults import default_steps
@@ -201,7 +202,7 @@ class Transformer(AbstractArchitecture):
             key: int seed or JAX key.
             depth: number of blocks; default round(T n).
             out_size: outputs per token.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps tokens (m, d), d ≤ n, to (m, out_size); network.grams(x) gives V_ℓ
@@ -217,7 +218,7 @@ class Transformer(AbstractArchitecture):
                 depth=depth,
                 out_size=positive_int("out_size", out_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(
