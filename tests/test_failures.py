@@ -4,10 +4,12 @@ import contextlib
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ import pytest
 import covsde as cs
 from covsde.cli import main, session
 from covsde.results.files import atomic_write, together
+from covsde.run import memory, progress
 from covsde.run.checkpoint import (
     DamagedChunkWarning,
     checkpoint_folder,
@@ -29,9 +32,12 @@ from covsde.run.checkpoint import (
     store_chunk,
     stored_chunks,
 )
-from covsde.run.chunks import Chunks
+from covsde.run.chunks import Chunks, side_by_side
+from covsde.run.grid import save_times
 from covsde.run.lock import NAME, locked
+from covsde.run.metadata import describe
 
+MLP, PAIR = cs.MLP(cs.ShapedSmooth("tanh"), 0.5), np.array([[1.0, 0.3], [0.3, 1.0]])
 AXES = {"x": 1, "status": 0}
 
 
@@ -369,6 +375,132 @@ def test_a_damaged_result_is_named_in_a_sentence(kind: str, tmp_path: Path) -> N
         cs.Ensemble.load(tmp_path / "run.npz")
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 10 * 2**30)
+
+
+TOO_LARGE = {
+    "paths": lambda n: cs.simulate(MLP, PAIR, paths=n),
+    "draws": lambda n: cs.sample_networks(MLP, PAIR, width=8, draws=n),
+    "updates": lambda n: cs.train(MLP, PAIR, targets=[1, -1], updates=n),
+    "updates of networks": lambda n: cs.train_networks(MLP, PAIR, targets=[1, -1], updates=n, width=64),
+    "updates of a ResNet": lambda n: cs.train(cs.ResNet("relu"), PAIR, targets=[1, -1], updates=n),
+    "updates by law": lambda n: cs.train(MLP, PAIR, targets=[1, -1], updates=n // 10**3, paths=2, method="law"),
+    "paths of gradients": lambda n: cs.simulate_gradients(MLP, PAIR, paths=n, steps=8),
+    "paths of velocities": lambda n: cs.simulate_velocities(cs.MLP(cs.Identity(), 1.0), PAIR, targets=[1, 1], paths=n),
+    "paths of unshaped networks": lambda n: cs.simulate_unshaped(cs.MLP(cs.LeakyReLU(), 1.0), paths=n),
+}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_more_than_the_memory_holds_is_refused_with_the_number_that_fits(what: str) -> None:
+    name = what.split()[0]
+    with pytest.raises(ValueError, match=rf"{name}=\d+ needs .* GiB .* 10 GiB free: use {name}=\d+ or fewer") as error:
+        TOO_LARGE[what](10**9)
+    fits = int(re.findall(rf"{name}=(\d+) or fewer", str(error.value))[0])
+    assert 0 < fits < 10**9
+
+
+@pytest.mark.usefixtures("small")
+def test_the_largest_number_that_fits_is_exact() -> None:
+    def cost(n: int) -> int:
+        return 3 * n * n
+
+    with pytest.raises(ValueError, match="use n="):
+        memory.check_room("n", 10**6, cost, "squares")
+    largest = int((0.8 * 10 * 2**30 / 3) ** 0.5)
+    memory.check_room("n", largest, cost, "squares")
+    with pytest.raises(ValueError, match=f"use n={largest} or fewer"):
+        memory.check_room("n", largest + 1, cost, "squares")
+
+
+def test_this_machine_says_how_much_memory_is_free() -> None:
+    free = memory.available()
+    assert free is None or 2**20 < free < 2**60
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("RESOURCE_EXHAUSTED: Out of memory"), KeyError("x")])
+def test_running_out_of_memory_says_what_to_lower(error: Exception) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    work = Chunks(fail, lambda part: part, AXES, jax.random.key(0), 9, 3, "limit")
+    if isinstance(error, KeyError):
+        with pytest.raises(KeyError):
+            work.run({}, progress=False)
+        return
+    with pytest.raises(MemoryError, match=r"chunk=3 takes more memory .* 'limit': pass a smaller chunk"):
+        work.run({}, progress=False)
+
+
+def test_chunks_are_submitted_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    submit = ThreadPoolExecutor.submit
+
+    def count(self: ThreadPoolExecutor, *args: Any) -> Any:
+        waiting.append(self._work_queue.qsize())
+        return submit(self, *args)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", count)
+    work = Chunks(lambda key, size: chunk(0), lambda part: part, AXES, jax.random.key(0), 600, 3, "")
+    assert work.run({}, progress=False)["x"].shape == (2, 600)
+    assert len(waiting) == 200
+    assert max(waiting) <= 2 * side_by_side() + 1
+
+
+def test_a_bar_appears_while_the_first_chunk_compiles(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.05)
+
+    def slow(*_: Any) -> dict[str, np.ndarray]:
+        time.sleep(0.3)
+        return chunk(0)
+
+    Chunks(slow, lambda part: part, AXES, jax.random.key(0), 9, 3, "limit").run({}, progress=True)
+    said = capsys.readouterr().err
+    assert said.index("limit: compiling:   0%") < said.index("limit:  33%")
+    assert "0/3" in said
+    Chunks(slow, lambda part: part, AXES, jax.random.key(0), 3, 3, "limit").run({}, progress=None)
+    assert capsys.readouterr().err == ""  # no terminal
+
+
+def test_real_weights_are_sampled_in_tenths() -> None:
+    for method, chunks in (("weights", 10), ("law", 2)):
+        plan = cs.sample_networks.plan(MLP, PAIR, width=100, draws=2000, method=method)
+        assert plan.chunks.count == chunks
+
+
+def test_what_jax_traces_is_refused_with_what_can_be_traced() -> None:
+    with pytest.raises(ValueError, match=r"V0 is traced by JAX .* or trace covsde\.solve\("):
+        jax.jit(lambda V: cs.simulate(MLP, V, paths=4).V)(PAIR)
+    with pytest.raises(ValueError, match="architecture is traced by JAX"):
+        jax.grad(lambda a: cs.simulate(cs.MLP(cs.ShapedReLU(0.0, a), 0.5), PAIR, paths=4).V)(1.0)
+    with pytest.raises(ValueError, match="architecture is traced by JAX"):
+        jax.vmap(lambda T: cs.sample_networks(cs.MLP(cs.Identity(), T), PAIR, width=8).V)(np.ones(2))
+    with pytest.raises(ValueError, match="targets is traced by JAX"):
+        jax.jit(lambda y: cs.train(MLP, PAIR, targets=y).outputs)(np.ones(2))
+    with pytest.raises(ValueError, match="x is traced by JAX"):
+        jax.jit(cs.gram)(np.eye(2))
+
+
+@pytest.mark.parametrize("network", [MLP, cs.ResNet("relu"), cs.Transformer(0.5, depth_to_width=0.5)], ids=describe)
+def test_a_network_has_the_precision_it_says(network: Any) -> None:
+    with pytest.raises(ValueError, match="dtype must be a floating-point dtype"):
+        network.network(8, depth=2, key=0, dtype="int32")
+    assert network.network(8, depth=2, key=0)(np.ones((2, 8))).dtype == np.float64
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"float64 needs jax\.config\.update"):
+        network.network(8, depth=2, key=0, dtype="float64")
+
+
+def test_times_that_differ_by_rounding_are_one_and_times_too_close_are_named() -> None:
+    assert save_times([0.1 + 0.2, 0.3, 1 - 1e-16, 1e-16]).tolist() == [0.0, 0.3, 1.0]
+    with pytest.raises(ValueError, match=r"save_at holds 0\.5 and 0\.500000001, which are too close"):
+        cs.simulate(MLP, PAIR, save_at=[0.5, 0.5 + 1e-9], dtype="float32")
 
 
 def test_metadata_of_a_run_are_json(tmp_path: Path) -> None:

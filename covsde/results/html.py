@@ -55,9 +55,11 @@ def record_page(record: Any) -> str:
     rows = []
     for quantity in record.quantities()[:MOST_ROWS]:
         curve = quantity.curve(record)
-        low, median, high = np.nanquantile(
-            np.nan_to_num(curve.values[-1], nan=np.inf), (0.25, 0.5, 0.75), method="lower"
-        )
+        known = curve.values[-1][~np.isnan(curve.values[-1])]
+        if known.size == 0:
+            rows.append((quantity.name, quantity.axis.at(float(curve.x[-1])), "none", ""))
+            continue
+        low, median, high = np.quantile(known, (0.25, 0.5, 0.75), method="lower")
         spread = "" if record.deterministic else f"{low:.4g} to {high:.4g}"
         rows.append((quantity.name, quantity.axis.at(float(curve.x[-1])), f"{median:.4g}", spread))
     said = [repr(record), str(record.metadata.get("architecture", ""))]

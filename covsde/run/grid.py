@@ -24,7 +24,8 @@ def save_times(save_at: Any) -> np.ndarray:
         raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].")
     times = np.union1d(times, [0.0, 1.0])
     # What differs by rounding is one time, and 1 is 1.
-    kept = np.append(times[:-1][np.diff(times) > _ROUNDING], 1.0)
+    kept = np.append(0.0, times[1:][np.diff(times) > _ROUNDING])
+    kept[-1] = 1.0
     close = np.flatnonzero(np.diff(kept) < _CLOSEST)
     if close.size:
         a, b = kept[close[0]], kept[close[0] + 1]

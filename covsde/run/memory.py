@@ -77,6 +77,6 @@ def check_room(name: str, count: int, cost: Callable[[int], int], what: str) -> 
         low, high = (middle, high) if cost(middle) <= room else (low, middle)
     remedy = f"use {name}={low} or fewer" if low else f"{name} is not all that is too large"
     raise ValueError(
-        f"{name}={count} needs {cost(count) / 2**30:.3g} GiB for {what}, and this machine has {free / 2**30:.3g} GiB free: "
-        f"{remedy}."
+        f"{name}={count} needs {cost(count) / 2**30:.3g} GiB for {what}, and this machine has {free / 2**30:.3g} GiB "
+        f"free: {remedy}."
     )
