@@ -156,7 +156,7 @@ def sample_network_gradients(
     width, draws, typed = positive_int("width", width), positive_int("draws", draws), typed_key(key)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 10)
-    chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))
+    chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
     settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
     settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):

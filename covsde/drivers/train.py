@@ -121,7 +121,7 @@ def train(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
+    rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
     paths, kind, data = positive_int("paths", paths), resolve_dtype(dtype), Data(V0, targets)
     _check_updates(data, updates, paths, kind)
     task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
@@ -291,7 +291,7 @@ def train_networks(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
+    rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
     data = Data(V0, targets)
     _check_updates(data, updates, draws, kind)

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from covsde.architectures.base import AbstractWithVelocities
 from covsde.descent.losses import Loss
+from covsde.descent.optimizers import SGD
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
@@ -50,7 +51,7 @@ def _task(architecture: Any, V0: Any, targets: Any, loss: Any, learning_rate: An
     untraced("architecture", architecture)
     settings = settings_from(architecture.training_settings, {"output_scale": scale})
     steps = {"updates": 0, "substeps": 1}
-    task = task_from(Data(V0, targets), loss=loss, optimizer=learning_rate, settings=settings, **steps)
+    task = task_from(Data(V0, targets), loss=loss, optimizer=SGD(learning_rate), settings=settings, **steps)
     task.require_plain("velocities")
     return task
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -129,7 +128,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         in_size: int | None = None,
         out_size: int = 1,
         richness: float = 1.0,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> ResNetNetwork:
         """The Equinox network itself, with real weights.
 

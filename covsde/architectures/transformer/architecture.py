@@ -5,7 +5,6 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -193,7 +192,7 @@ class Transformer(AbstractArchitecture):
         key: int | PRNGKeyArray,
         depth: int | None = None,
         out_size: int = 1,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> TransformerNetwork:
         """The Equinox network itself, with real weights.
 
