@@ -123,7 +123,7 @@ class ShapedReLU(AbstractActivation):
     def normalisation(self, width: int) -> float:
         """c(n) = 2 / (s₊² + s₋²)."""
         s_plus, s_minus = self.slopes(width)
-        if s_plus == s_minus == 0:
+        if not is_traced((s_plus, s_minus)) and s_plus == s_minus == 0:
             raise ValueError(
                 f"width={width} makes both slopes of ShapedReLU({self.c_plus}, {self.c_minus}) zero: use another width."
             )
@@ -166,6 +166,18 @@ class Identity(AbstractActivation):
     def normalisation(self, width: int) -> float:
         """c = 1."""
         return 1.0
+
+
+def with_slopes_as_arrays(module: Any, dtype: Any) -> Any:
+    """An architecture whose shaped ReLU has its slopes as arrays, so that others do not recompile what it computes."""
+
+    def numbers(node: Any) -> Any:
+        if not isinstance(node, ShapedReLU):
+            return node
+        slopes = jnp.asarray(node.c_plus, dtype), jnp.asarray(node.c_minus, dtype)
+        return eqx.tree_at(lambda a: (a.c_plus, a.c_minus), node, slopes)
+
+    return jax.tree.map(numbers, module, is_leaf=lambda node: isinstance(node, ShapedReLU))
 
 
 def _exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:

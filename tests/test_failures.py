@@ -23,7 +23,7 @@ import pytest
 import covsde as cs
 from covsde.cli import main, session
 from covsde.results.files import atomic_write, together
-from covsde.run import memory, progress
+from covsde.run import memory, metadata, progress
 from covsde.run.checkpoint import (
     DamagedChunkWarning,
     checkpoint_folder,
@@ -506,3 +506,40 @@ def test_times_that_differ_by_rounding_are_one_and_times_too_close_are_named() -
 def test_metadata_of_a_run_are_json(tmp_path: Path) -> None:
     compute(tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["settings"] == {"a": 1}
+
+
+def test_an_assumed_depth_is_said_wherever_a_result_is(tmp_path: Path) -> None:
+    runs = [sample(cs.MLP(cs.Identity()), PAIR) for sample in (_limit, _networks)]
+    given = _limit(cs.MLP(cs.Identity(), 1.0), PAIR)
+    for run in runs:
+        assert repr(run).endswith("0 failed, depth_to_width=1 assumed)")
+        assert "depth_to_width=1 (assumed)" in run.metadata["architecture"]
+    assert str(cs.compare(*runs)).count("depth_to_width=1 assumed") == 2
+    assert "assumed" not in repr(given)
+    assert given.metadata["identity"] == runs[0].metadata["identity"]
+    np.testing.assert_array_equal(given.V, runs[0].V)
+    assert cs.simulate.plan(cs.Transformer(0.5), PAIR).metadata["assumed"] == {"depth_to_width": 1.0}
+
+
+def _limit(mlp: cs.MLP, V0: Any) -> cs.Ensemble:
+    return cs.simulate(mlp, V0, paths=8, steps=2)
+
+
+def _networks(mlp: cs.MLP, V0: Any) -> cs.Ensemble:
+    return cs.sample_networks(mlp, V0, width=4, draws=8)
+
+
+def test_a_checkpoint_of_other_versions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = cs.simulate.plan(MLP, PAIR, paths=8, steps=2)
+    checkpoint_folder(tmp_path, plan.metadata)
+    monkeypatch.setattr(metadata, "versions", lambda: {"jax": "0.1"})
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+        cs.simulate(MLP, PAIR, paths=8, steps=2, checkpoint=tmp_path)
+
+
+def test_the_page_of_failures_names_tests_that_exist() -> None:
+    root = Path(__file__).parent.parent
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (root / "docs" / "failure_model.md").read_text())
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}(" in (root / file).read_text(), (file, test)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from covsde.activations import with_slopes_as_arrays
 from covsde.architectures.base import AbstractArchitecture
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.gram import check_gram
@@ -179,10 +180,11 @@ def sample_networks(
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     typed = typed_key(key)
     layers, tau = saved_layers(save_at, depth, 10)
+    largest = architecture.network_chunk(m, width, depth, kind.itemsize)
     if chunk is None:
         # Real weights take long: in a tenth of them at a time, so that one sees how long.
         most = max(16, -(-draws // 10)) if method == "weights" else draws
-        chunk = min(draws, most, architecture.network_chunk(m, width, depth, kind.itemsize))
+        chunk = min(draws, most, largest)
     chunk = positive_int("chunk", chunk)
     settings = run_metadata(
         "network",
@@ -199,11 +201,11 @@ def sample_networks(
         save_at=tau.tolist(),
     )
     with precision(kind):
-        initial = jnp.asarray(V0, kind)
+        initial, network = jnp.asarray(V0, kind), with_slopes_as_arrays(architecture, kind)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
         shape = {"method": method, "width": width, "depth": depth, "draws": size, "save": layers}
-        return compiled(architecture.sample_grams, initial, chunk_key, **shape)
+        return compiled(network.sample_grams, initial, chunk_key, **shape)
 
     chunks = Chunks(dispatch, _network_chunk(tau, m), PATH_AXES, typed, draws, chunk, f"width {width}")
     return Plan(chunks, settings, kind, _ensemble(tau, m), tau.size * m * m * kind.itemsize, progress, checkpoint)

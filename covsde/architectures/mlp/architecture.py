@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde.activations import AbstractActivation
+from covsde.activations import SMOOTH, AbstractActivation
 from covsde.architectures.base import AbstractWithVelocities
 from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors, train_drawn_limit
 from covsde.architectures.mlp.gradients import backward_of
@@ -29,7 +29,7 @@ from covsde.descent.passes import solve_pass, sweep
 from covsde.descent.revealed import room_for, train_revealed
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.inputs.arguments import hyperparameter, positive_int
+from covsde.inputs.arguments import hyperparameter, one_line, positive_int
 from covsde.inputs.network import network_dtype
 from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
@@ -44,6 +44,20 @@ _PROFILE_PIECES = 1000
 
 # Layers per unit of depth/width beyond which training resolves a strong activation only if `steps` asks for it.
 _FINEST = 1000
+
+# What a name means depends on whether, and how strongly, it is shaped.
+_WRITTEN = {name: f"ShapedSmooth({name!r})" for name in SMOOTH} | {
+    "relu": "ShapedReLU(c_plus, c_minus) for the limit, or LeakyReLU(0.0) unshaped",
+    "linear": "Identity()",
+    "identity": "Identity()",
+}
+
+
+def _remedy(activation: Any) -> str:
+    if isinstance(activation, str) and activation in _WRITTEN:
+        return f"write {_WRITTEN[activation]}"
+    return "wrap a smooth function as ShapedSmooth(fn); one neither piecewise linear nor smooth at 0 has no limit"
+
 
 WidthProfile = Callable[[float], float] | tuple[float, ...]
 
@@ -107,8 +121,8 @@ class MLP(AbstractWithVelocities):
     ):
         if not isinstance(activation, AbstractActivation):
             raise ValueError(
-                f"activation must be ShapedReLU, ShapedSmooth, LeakyReLU or Identity, got {activation!r}; wrap a "
-                "smooth function as ShapedSmooth(fn); one neither piecewise linear nor smooth at 0 has no limit."
+                "activation must be ShapedReLU, ShapedSmooth, LeakyReLU or Identity, got "
+                f"{one_line(activation)}; {_remedy(activation)}."
             )
         self.activation = activation
         positive = "must be a positive finite number, got {}."
@@ -244,7 +258,9 @@ class MLP(AbstractWithVelocities):
 
     def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
         """Bounded by the normals of one layer and the saved path."""
-        per_draw = (4 * m * self.layers(width, depth).widest + (depth + 1) * m * m) * itemsize
+        layers = self.layers(width, depth)
+        layers.at(np.dtype(np.float64))  # refuses slopes and gains that no layer has
+        per_draw = (4 * m * layers.widest + (depth + 1) * m * m) * itemsize
         return fitting(per_draw, LIMIT, least=16, most=1024)
 
     def require_plain(self, what: str) -> None:
