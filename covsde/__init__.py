@@ -1,5 +1,6 @@
 """Infinite depth-and-width limits of neural networks, checked against finite networks."""
 
+from covsde import _command as _command
 from covsde import extend as extend
 from covsde import testing as testing
 from covsde._moved import announce as _announce

@@ -32,7 +32,7 @@ class AbstractActivation(eqx.Module):
         """The elementwise function φ_s that a layer of this width applies."""
 
     @abc.abstractmethod
-    def normalisation(self, width: int) -> float:
+    def normalisation(self, width: int) -> Hyperparameter:
         """c(n) = 1 / E[φ_s(g)²], g ~ N(0, 1), exact at this width."""
 
 
@@ -120,7 +120,7 @@ class ShapedReLU(AbstractActivation):
         """The piecewise linear function at this width."""
         return _piecewise_linear(*self.slopes(width))
 
-    def normalisation(self, width: int) -> float:
+    def normalisation(self, width: int) -> Hyperparameter:
         """c(n) = 2 / (s₊² + s₋²)."""
         s_plus, s_minus = self.slopes(width)
         if not is_traced((s_plus, s_minus)) and s_plus == s_minus == 0:
@@ -151,7 +151,7 @@ class LeakyReLU(AbstractActivation):
         """The piecewise linear function; the width does not enter."""
         return _piecewise_linear(1.0, self.negative_slope)
 
-    def normalisation(self, width: int) -> float:
+    def normalisation(self, width: int) -> Hyperparameter:
         """c = 2 / (1 + negative_slope²)."""
         return 2 / (1 + self.negative_slope**2)
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import covsde as cs
+from covsde._command import is_command
 from covsde.cli import main, session
 from covsde.results.files import atomic_write, together
 from covsde.run import memory, metadata, progress
@@ -543,3 +544,34 @@ def test_the_page_of_failures_names_tests_that_exist() -> None:
     assert len(named) > 30
     for file, test in named:
         assert f"def {test}(" in (root / file).read_text(), (file, test)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["python", "-m", "covsde", "list"], True),
+        (["python", "-W", "error", "-m", "covsde"], True),
+        (["python", "/usr/bin/covsde", "compare"], True),
+        (["python", "-m", "pytest", "covsde"], False),
+        (["python", "-c", "import covsde"], False),
+        (["python", "covsde/run.py"], False),
+        (["python"], False),
+    ],
+)
+def test_only_the_command_takes_interrupts_while_it_is_imported(arguments: list[str], command: bool) -> None:
+    assert is_command(arguments) is command
+
+
+def test_an_interrupt_during_the_import_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "jax.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-m", "covsde", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "covsde: interrupted: run the same command again."
+    assert done.stdout == ""

@@ -246,16 +246,16 @@ def test_the_depth_follows_the_aspect_ratio() -> None:
 
 
 def test_another_slope_does_not_compile_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    traced, sample = [], cs.MLP.sample_grams
+    traced, sample = [], MLP.sample_grams
 
     def count(*args: Any, **kwargs: Any) -> Any:
         traced.append(1)
         return sample(*args, **kwargs)
 
-    monkeypatch.setattr(cs.MLP, "sample_grams", count)
+    monkeypatch.setattr(MLP, "sample_grams", count)
     means = []
     for slope in (-1.0, -0.5, 0.25):
-        mlp = cs.MLP(cs.ShapedReLU(0.0, slope), depth_to_width=0.5)
-        means.append(cs.sample_networks(mlp, np.eye(2), width=4, draws=8, method="law").V[-1, :, 0, 1].mean())
+        mlp = MLP(ShapedReLU(0.0, slope), depth_to_width=0.5)
+        means.append(sample_networks(mlp, np.eye(2), width=4, draws=8, method="law").V[-1, :, 0, 1].mean())
     assert len(traced) == 1
     assert len(set(means)) == 3
