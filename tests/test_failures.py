@@ -575,3 +575,52 @@ def test_an_interrupt_during_the_import_is_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 130
     assert done.stderr.strip() == "covsde: interrupted: run the same command again."
     assert done.stdout == ""
+
+
+@pytest.fixture
+def gram_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.save("V.npy", np.eye(2))
+    return tmp_path
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_an_interrupt_speaks_of_finished_parts_if_there_are_some(
+    gram_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: bool
+) -> None:
+    part = gram_file / "out" / "checkpoint" / "limit"
+    part.mkdir(parents=True)
+    (part / "run.json").write_text("{}")
+    if finished:
+        store_chunk(part, "", 0, chunk(0))
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cs.simulate, "plan", stop)
+    assert main(["compare", *SMALL, "--out", "out", "--resume"]) == 130
+    said = capsys.readouterr().err
+    assert "run the same command again" in said
+    assert ("finished parts are in" in said) is finished
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("option", ["--updates", "--paths", "--draws"])
+def test_what_the_memory_does_not_hold_is_named_by_its_option(
+    gram_file: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    np.savetxt("y.csv", [1.0, -1.0])
+    assert main(["train", "--gram", "V.npy", "--targets", "y.csv", option, "1000000000"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"covsde: error: {option} 1000000000 needs ")
+    assert f"use {option} " in said
+    assert not (gram_file / "covsde-train").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_particles_share_one_set_of_kernels() -> None:
+    V0 = np.eye(40)
+    plan = cs.train.plan(cs.ResNet("relu"), V0, targets=np.ones(40), paths=10**6)
+    plan.check_room()
+    with pytest.raises(ValueError, match=r"paths=1000000 needs .* GiB"):
+        cs.train.plan(cs.MLP(cs.Identity(), 1.0), V0, targets=np.ones(40), paths=10**6)

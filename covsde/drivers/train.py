@@ -30,6 +30,8 @@ from covsde.run.plan import Plan, precision, question
 # Where particles share one set of kernels: independent systems, for standard errors, and the fewest in one.
 _SYSTEMS = 8
 _FEWEST_PARTICLES = 512
+# Paths that statistics need: if the memory has no room for them, there are too many updates and not too many paths.
+_FEW = 100
 
 
 @question
@@ -123,13 +125,15 @@ def train(
     given |= {"train_input": train_input, "train_readout": train_readout}
     rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
     paths, kind, data = positive_int("paths", paths), resolve_dtype(dtype), Data(V0, targets)
-    _check_updates(data, updates, paths, kind)
+    # What needs all kernels has one set of them, whatever the number of particles.
+    shared = getattr(architecture, "most_labels", 0) is None
+    _check_updates(data, updates, "paths", 1 if shared else paths, kind)
     task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
-    shared = architecture.training_grid(task)
-    if shared is not None and shared.depth is not None:
+    grid = architecture.training_grid(task)
+    if grid is not None and grid.depth is not None:
         if steps is not None:
             raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
-        steps = shared.depth
+        steps = grid.depth
     method = architecture.training_method(task, method)
     _check_steps(task, method, kind)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
@@ -137,17 +141,17 @@ def train(
     kept = keeps_kernels(architecture, task, kernels)
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
-    if shared is not None:
+    if grid is not None:
         default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata(
         "limit", architecture, np.asarray(task.data.V0), key, label="limit", steps=steps, paths=paths
     )
-    if shared is None:
+    if grid is None:
         settings |= {"solver": "LayerStep", "method": method, "order": 1}
-    elif shared.depth is None:  # blocks of a finite depth are no steps of a solver
-        settings |= {"solver": shared.solver, "order": shared.order}
+    elif grid.depth is None:  # blocks of a finite depth are no steps of a solver
+        settings |= {"solver": grid.solver, "order": grid.order}
     settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kept}
     with precision(kind):
         arrays = task.arrays(kind)
@@ -155,11 +159,11 @@ def train(
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory | KernelTrajectory:
         return architecture.train_limit(arrays, sizes._replace(draws=size), chunk_key)
 
-    if shared is None:
+    if grid is None:
         chunks = Chunks(dispatch, partial(finish, task, kept), axes(task, kept), typed_key(key), paths, chunk, "limit")
         return _plan(task, kept, tau, chunks, settings, (kind, progress, checkpoint))
-    systems = -(-paths // chunk) if shared.sampled else 1
-    settings |= {"deterministic": True, "depth": shared.depth, "systems": systems}
+    systems = -(-paths // chunk) if grid.sampled else 1
+    settings |= {"deterministic": True, "depth": grid.depth, "systems": systems}
     chunks = Chunks(
         lambda system_key, _: dispatch(system_key, chunk),
         system,
@@ -170,15 +174,25 @@ def train(
         "particles",
     )
     size = (tau.size * 4 * (task.inputs * (task.updates + 1)) ** 2) * 8
-    return Plan(chunks, settings, kind, partial(collect, task, tau, shared.sampled), size, progress, checkpoint)
+    return Plan(chunks, settings, kind, partial(collect, task, tau, grid.sampled), size, progress, checkpoint)
 
 
-def _check_updates(data: Data, updates: Any, paths: int, kind: np.dtype) -> None:
-    """Refuse more updates than there is memory for, before anything is made for each of them."""
+def _check_updates(data: Data, updates: Any, name: str, paths: int, kind: np.dtype) -> None:
+    """Refuse more updates or paths than there is memory for, before anything is made for each of them.
+
+    Args:
+        data: inputs and targets.
+        updates: number of them.
+        name: of the argument that says how many paths there are.
+        paths: number of them.
+        kind: dtype of the computation.
+    """
     # Outputs, movement at the default layer times and the tangent kernel, twice while chunks are put together.
-    per_update = 2 * data.inputs * (data.outputs + 6 + data.inputs) * paths * kind.itemsize
+    one = 2 * data.inputs * (data.outputs + 6 + data.inputs) * kind.itemsize
     count = positive_int("updates", updates, least=0)
-    check_room("updates", count, lambda n: per_update * n, "what is kept of each path")
+    few = min(paths, _FEW)
+    check_room("updates", count, lambda n: one * n * few, f"what is kept of {few} paths")
+    check_room(name, paths, lambda n: one * count * n, "what is kept of each path")
 
 
 def _check_steps(task: Task, method: str, kind: np.dtype) -> None:
@@ -294,7 +308,7 @@ def train_networks(
     rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
     data = Data(V0, targets)
-    _check_updates(data, updates, draws, kind)
+    _check_updates(data, updates, "draws", draws, kind)
     task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
     _check_steps(task, method, kind)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)

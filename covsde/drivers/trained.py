@@ -97,7 +97,8 @@ def _losses(task: Task, outputs: NDArray[Any], chosen: Any) -> NDArray[Any]:
     return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
 
 
-# Features that move further in a step, against their size, are not resolved; and the share of paths that is told.
+# The error of the step that is let pass: what features move in one, against their size, to the order of the scheme. And
+# the share of paths that is told.
 _RESOLVED, _TOLD = 0.1, 0.1
 
 
@@ -109,10 +110,11 @@ def judged(training: AnyTraining) -> AnyTraining:
     """
     if "solver" not in training.metadata or training.updates == 0:
         return training
-    share = float(np.mean(training.movement_per_step() > _RESOLVED))
+    most = _RESOLVED ** (1 / training.metadata["order"])
+    share = float(np.mean(training.movement_per_step() > most))
     if share > _TOLD:
         warnings.warn(
-            f"On {share:.0%} of the paths features move by more than {_RESOLVED:.0%} of their size within one of "
+            f"On {share:.0%} of the paths features move by more than {most:.0%} of their size within one of "
             f"{training.metadata['steps']} steps, so the numbers are those of the step: use more steps (see "
             "movement_per_step, and richardson for two numbers of steps), or a lower learning_rate.",
             UnresolvedStepWarning,
@@ -159,7 +161,7 @@ def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metad
             f"Training diverged after update {int(valid.sum()) - 1} in {count} of {systems} systems of particles: "
             "everything later is NaN; lower learning_rate or beta.",
             FailedPathsWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def losses(outputs: NDArray[Any]) -> NDArray[Any]:

@@ -229,8 +229,8 @@ class Training(Record):
     def movement_per_step(self) -> NDArray[Any]:
         """How far the features of an input move in one update, against their size, per step of the solver, (paths,).
 
-        The largest over updates and inputs. The error of the step is of this size in relation to what moves: above a
-        tenth, the numbers are those of the step rather than of the limit.
+        The largest over updates and inputs. The error of the step is of this size, to the order of the scheme, in
+        relation to what moves: where that is above a tenth, numbers are those of the step rather than of the limit.
 
         Raises:
             ValueError: for a result that no solver has stepped, such as networks.

@@ -78,6 +78,12 @@ class Plan(Generic[Result]):
         Raises:
             ValueError: naming how many it has room for.
         """
+        if self.metadata.get("deterministic") and "updates" in self.metadata:
+            # Of one set of kernels, which grows with the square of the updates.
+            updates = self.metadata["updates"]
+            one = 2 * self.bytes / (updates + 1) ** 2
+            check_room("updates", updates, lambda n: int(one * (n + 1) ** 2), "the kernels of all labels")
+            return
         name = "draws" if self.metadata.get("kind") == "network" else "paths"
         # All chunks, and the arrays they are put together to.
         check_room(name, self.chunks.total, lambda paths: 2 * self.path_bytes * paths, "the result")
