@@ -26,7 +26,7 @@ FLOORS = (
     ("inputs",),
     ("numerics",),
 )
-FRONT = {"covsde", "covsde.__main__", "covsde._moved"}
+FRONT = {"covsde", "covsde.__main__", "covsde._command", "covsde._moved"}
 OPTIONAL = {"matplotlib", "tqdm", "scipy.stats", "mpmath", "importlib.metadata"}  # heavy, or not installed everywhere
 HYPERPARAMETERS = {"blocks", "attention"}  # of a family; no equations
 MATCHMAKERS = {"covsde.architectures.matching", "covsde.architectures.registry", "covsde.extend"}

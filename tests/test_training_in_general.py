@@ -349,7 +349,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"learning_rate": [0.1, 0.2], "updates": 3},
         "learning_rate must be a number or one for each of the 3 updates, got 2",
     ),
-    ({"optimizer": "adam"}, "optimizer must be a cs.SGD, or for networks with weights one of optax, got 'adam'"),
+    ({"optimizer": "adam"}, "optimizer must be cs.SGD, cs.Sign, cs.Adam, or for networks with weights one of optax, got 'adam'"),
     ({"optimizer": SGD(0.5, weight_decay=40.0)}, "weight_decay=40 shrinks all .* layers at once.*: use at most"),
     ({"optimizer": SGD(0.5, momentum=0.5), "substeps": 2}, "substeps is for gradient descent without momentum"),
     (

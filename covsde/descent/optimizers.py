@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from covsde.inputs.arguments import checked_switch, finite_number
+from covsde.inputs.arguments import checked_switch, finite_number, one_line
 from covsde.numerics.typing import Number
 
 # A decay that shrinks outputs by more than e^-5 leaves nothing to train.
@@ -259,7 +259,9 @@ def _rate(rate: Any) -> Any:
     if np.ndim(rate) == 0:
         return finite_number("learning_rate", rate)
     if np.ndim(rate) != 1 or np.size(rate) == 0:
-        raise ValueError(f"learning_rate must be a number or a list of them, one for each update, got {rate!r}.")
+        raise ValueError(
+            f"learning_rate must be a number or a list of them, one for each update, got {one_line(rate)}."
+        )
     return np.asarray([finite_number("learning_rate", x) for x in np.asarray(rate).tolist()])
 
 
@@ -271,7 +273,11 @@ def checked_optimizer(optimizer: Any) -> Any:
     """
     if isinstance(optimizer, SGD | AbstractEntrywise) or (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         return optimizer
-    if isinstance(optimizer, str) or callable(optimizer):
+    try:
+        number = np.asarray(optimizer).dtype.kind in "biuf"
+    except (TypeError, ValueError):
+        number = False
+    if not number:
         raise ValueError(
             f"optimizer must be cs.SGD, cs.Sign, cs.Adam, or for networks with weights one of optax, got {optimizer!r}."
         )

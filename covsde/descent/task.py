@@ -16,6 +16,7 @@ from covsde.descent.optimizers import SGD, AbstractEntrywise, checked_optimizer
 from covsde.inputs.arguments import checked_switch, positive_int
 from covsde.inputs.data import Data
 from covsde.inputs.gram import check_variances
+from covsde.numerics.identity import cache_key
 
 Settings = TypeVar("Settings")
 
@@ -32,6 +33,7 @@ class Task(eqx.Module):
         batches: which inputs are trained at which update.
         centred: whether outputs are counted from what they are at initialization.
         settings: what the family of the architecture adds, such as `MLPTraining`.
+        told: what tells loss and optimizer apart, so that no compiled program of others is taken for theirs.
     """
 
     data: Data
@@ -42,6 +44,7 @@ class Task(eqx.Module):
     batches: Batches
     centred: bool = eqx.field(static=True)
     settings: Any = eqx.field(static=True)
+    told: str = eqx.field(static=True, default="")
 
     def arrays(self, dtype: Any) -> "Task":
         """The same with its numbers as JAX arrays, so that other values do not recompile.
@@ -196,15 +199,17 @@ def task_from(
         rule.rates(updates)
     if substeps > 1 and not (isinstance(rule, SGD) and rule.momentum == 0):
         raise ValueError("substeps is for gradient descent without momentum: give that as optimizer, or drop it.")
+    function = checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)])
     return Task(
         data,
-        checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)]),
+        function,
         rule,
         updates,
         substeps,
         chosen,
         checked_switch("centred", centred),
         settings,
+        cache_key((function, None if isinstance(rule, SGD) else rule)),
     )
 
 

@@ -15,21 +15,23 @@ from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
-from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, keeps_kernels, system
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, judged, keeps_kernels, system
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers
-from covsde.run.memory import even_chunk
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.memory import check_room, even_chunk
+from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.plan import Plan, precision, question
 
 # Where particles share one set of kernels: independent systems, for standard errors, and the fewest in one.
 _SYSTEMS = 8
 _FEWEST_PARTICLES = 512
+# Paths that statistics need: if the memory has no room for them, there are too many updates and not too many paths.
+_FEW = 100
 
 
 @question
@@ -89,7 +91,7 @@ def train(
             an MLP whose weights are drawn: also gradients and tangent kernel of each of several outputs.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
         output_scale: of an MLP, the s in f = s w·h/√n; default 1.
         richness: of a ResNet, γ₀ > 0; default 1, small is lazy.
@@ -122,31 +124,35 @@ def train(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
-    task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
-    paths, kind = positive_int("paths", paths), resolve_dtype(dtype)
-    shared = architecture.training_grid(task)
-    if shared is not None and shared.depth is not None:
+    rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
+    paths, kind, data = positive_int("paths", paths), resolve_dtype(dtype), Data(V0, targets)
+    # What needs all kernels has one set of them, whatever the number of particles.
+    shared = getattr(architecture, "most_labels", 0) is None
+    _check_updates(data, updates, "paths", 1 if shared else paths, kind)
+    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    grid = architecture.training_grid(task)
+    if grid is not None and grid.depth is not None:
         if steps is not None:
             raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
-        steps = shared.depth
+        steps = grid.depth
     method = architecture.training_method(task, method)
+    _check_steps(task, method, kind)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
     layers, tau = saved_layers(save_at, steps, 5)
     kept, each = keeps_kernels(architecture, task, kernels)
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
-    if shared is not None:
+    if grid is not None:
         default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata(
         "limit", architecture, np.asarray(task.data.V0), key, label="limit", steps=steps, paths=paths
     )
-    if shared is None:
+    if grid is None:
         settings |= {"solver": "LayerStep", "method": method, "order": 1}
-    elif shared.depth is None:  # blocks of a finite depth are no steps of a solver
-        settings |= {"solver": shared.solver, "order": shared.order}
+    elif grid.depth is None:  # blocks of a finite depth are no steps of a solver
+        settings |= {"solver": grid.solver, "order": grid.order}
     settings |= (
         {"tangent_scale": architecture.tangent_scale(task, sizes)}
         | _described(task)
@@ -158,13 +164,13 @@ def train(
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory | KernelTrajectory:
         return architecture.train_limit(arrays, sizes._replace(draws=size), chunk_key)
 
-    if shared is None:
+    if grid is None:
         chunks = Chunks(
             dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), paths, chunk, "limit"
         )
         return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
-    systems = -(-paths // chunk) if shared.sampled else 1
-    settings |= {"deterministic": True, "depth": shared.depth, "systems": systems}
+    systems = -(-paths // chunk) if grid.sampled else 1
+    settings |= {"deterministic": True, "depth": grid.depth, "systems": systems}
     chunks = Chunks(
         lambda system_key, _: dispatch(system_key, chunk),
         system,
@@ -175,12 +181,41 @@ def train(
         "particles",
     )
     size = (tau.size * 4 * (task.inputs * (task.updates + 1)) ** 2) * 8
-    return Plan(chunks, settings, kind, partial(collect, task, tau, shared.sampled), size, progress, checkpoint)
+    return Plan(chunks, settings, kind, partial(collect, task, tau, grid.sampled), size, progress, checkpoint)
+
+
+def _check_updates(data: Data, updates: Any, name: str, paths: int, kind: np.dtype) -> None:
+    """Refuse more updates or paths than there is memory for, before anything is made for each of them.
+
+    Args:
+        data: inputs and targets.
+        updates: number of them.
+        name: of the argument that says how many paths there are.
+        paths: number of them.
+        kind: dtype of the computation.
+    """
+    # Outputs, movement at the default layer times and the tangent kernel, twice while chunks are put together.
+    one = 2 * data.inputs * (data.outputs + 6 + data.inputs) * kind.itemsize
+    count = positive_int("updates", updates, least=0)
+    few = min(paths, _FEW)
+    check_room("updates", count, lambda n: one * n * few, f"what is kept of {few} paths")
+    check_room(name, paths, lambda n: one * count * n, "what is kept of each path")
+
+
+def _check_steps(task: Task, method: str, kind: np.dtype) -> None:
+    """Refuse more gradient steps than there is memory for: revealed weights know each by all before."""
+    if method == "law":
+
+        def table(updates: int) -> int:
+            return 4 * (updates * task.substeps + 1) ** 2 * kind.itemsize
+
+        check_room("updates", task.updates, table, "method='law', which keeps every pair of gradient steps")
 
 
 def _task(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) -> Task:
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
+    untraced("architecture", architecture)
     return task_from(data, settings=settings_from(architecture.training_settings, given), **steps)
 
 
@@ -203,7 +238,7 @@ def _plan(
     def result(found: Arrays, metadata: dict[str, Any]) -> Training:
         y = np.asarray(task.data.targets)
         targets = y[:, None] if task.data.column else y
-        return Training(tau=tau, targets=targets, labels=task.labels(), **found, metadata=metadata)
+        return judged(Training(tau=tau, targets=targets, labels=task.labels(), **found, metadata=metadata))
 
     return Plan(chunks, settings, kind, result, size, progress, checkpoint)
 
@@ -278,9 +313,12 @@ def train_networks(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
-    task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
+    rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
+    data = Data(V0, targets)
+    _check_updates(data, updates, "draws", draws, kind)
+    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    _check_steps(task, method, kind)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
     kept, each = keeps_kernels(architecture, task, kernels)
@@ -317,10 +355,14 @@ def _described(task: Task) -> dict[str, Any]:
         "updates": task.updates,
         "substeps": task.substeps,
         "learning_rate": np.asarray(rule.rate).tolist() if ours else None,
-        "optimizer": rule.described() if ours else identity(rule),
+        **({"optimizer": rule.described()} if ours else _optax(rule)),
         "batches": task.batches.listed(),
         "centred": task.centred,
-        "loss": getattr(task.loss, "__name__", repr(task.loss)),
-        "loss_identity": identity(task.loss),
+        **function_metadata("loss", task.loss),
         **dataclasses.asdict(task.settings),
     }
+
+
+def _optax(rule: Any) -> dict[str, Any]:
+    found = function_metadata("optimizer", rule)
+    return found | {"optimizer": found["optimizer_identity"]}

@@ -1,7 +1,8 @@
 """What training leaves behind: chunks of paths or systems of particles, as the arrays of results."""
 
+import dataclasses
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ from covsde.architectures.base import AbstractTrainable
 from covsde.descent.task import Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import checked_switch
-from covsde.results.status import FailedPathsWarning, PathStatus
+from covsde.results.status import FailedPathsWarning, PathStatus, UnresolvedStepWarning
 from covsde.results.trained_kernels import TrainedKernels
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
+
+AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 # Gradient descent that has come this far from its targets will not come back.
 _DIVERGED = 1e6
@@ -105,6 +108,32 @@ def _losses(task: Task, outputs: NDArray[Any], chosen: Any) -> NDArray[Any]:
     return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
 
 
+# The error of the step that is let pass: what features move in one, against their size, to the order of the scheme. And
+# the share of paths that is told.
+_RESOLVED, _TOLD = 0.1, 0.1
+
+
+def judged(training: AnyTraining) -> AnyTraining:
+    """The same, with the share of its paths that its steps do not resolve.
+
+    Warns:
+        UnresolvedStepWarning: if they are many.
+    """
+    if "solver" not in training.metadata or training.updates == 0:
+        return training
+    most = _RESOLVED ** (1 / training.metadata["order"])
+    share = float(np.mean(training.movement_per_step() > most))
+    if share > _TOLD:
+        warnings.warn(
+            f"On {share:.0%} of the paths features move by more than {most:.0%} of their size within one of "
+            f"{training.metadata['steps']} steps, so the numbers are those of the step: use more steps (see "
+            "movement_per_step, and richardson for two numbers of steps), or a lower learning_rate.",
+            UnresolvedStepWarning,
+            stacklevel=5,
+        )
+    return dataclasses.replace(training, metadata=training.metadata | {"unresolved": share})
+
+
 SYSTEM_AXES = dict.fromkeys(KernelTrajectory._fields, 0)
 
 
@@ -143,7 +172,7 @@ def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metad
             f"Training diverged after update {int(valid.sum()) - 1} in {count} of {systems} systems of particles: "
             "everything later is NaN; lower learning_rate or beta.",
             FailedPathsWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def losses(outputs: NDArray[Any]) -> NDArray[Any]:
@@ -152,7 +181,7 @@ def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metad
 
     if replicates:
         replicates["losses"] = losses(replicates["outputs"])
-    return TrainedKernels(
+    found = TrainedKernels(
         tau=np.asarray(tau),
         targets=targets,
         losses=losses(means["outputs"]),
@@ -162,3 +191,4 @@ def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metad
         replicates=replicates,
         **means,
     )
+    return judged(found)

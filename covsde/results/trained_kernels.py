@@ -153,7 +153,10 @@ class TrainedKernels(Training):
             "a trained kernel limit",
             optional=[f"without_{name}" for name in parts],
         )
-        status = PathStatus(int(arrays.pop("status")))
+        try:
+            status = PathStatus(int(arrays.pop("status")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"path: {os.fspath(path)!r} is no sound result: its status is no PathStatus.") from error
         if status == PathStatus.FINE and np.isnan(arrays["outputs"]).any():
             raise ValueError(
                 f"path: {os.fspath(path)!r} is no sound result, so compute it again: outputs holds NaN, and the status "

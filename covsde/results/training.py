@@ -254,6 +254,25 @@ class Training(Record):
         X, a, b = getattr(self, self.features), self.label(update, datum), self.label(0, datum)
         return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
 
+    def movement_per_step(self) -> NDArray[Any]:
+        """How far the features of an input move in one update, against their size, per step of the solver, (paths,).
+
+        The largest over updates and inputs. The error of the step is of this size, to the order of the scheme, in
+        relation to what moves: where that is above a tenth, numbers are those of the step rather than of the limit.
+
+        Raises:
+            ValueError: for a result that no solver has stepped, such as networks.
+        """
+        if "steps" not in self.metadata:
+            raise ValueError("movement_per_step is for limits in continuous layer time: networks have layers.")
+        V0 = np.diagonal(np.asarray(self.metadata["V0"], np.float64))
+        size = np.where(V0 > 0, V0, 1.0)
+        # The distance from the start changes by no more than features move.
+        moved = [[self.movement(k, int(p)) / size[p] for p in self.trained] for k in range(self.updates + 1)]
+        distance = np.sqrt(np.maximum(np.asarray(moved).max(axis=2), 0)) if moved[0] else np.zeros((1, 1, self.paths))
+        found = np.abs(np.diff(np.nan_to_num(distance), axis=0)) * np.isfinite(distance[1:])
+        return np.asarray(found.max(axis=(0, 1), initial=0.0) / self.metadata["steps"])
+
     def alignment(self, update: int = -1) -> NDArray[Any]:
         """Alignment of the features of a batch with its targets at each saved layer time.
 

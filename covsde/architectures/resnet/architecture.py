@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -29,7 +28,9 @@ from covsde.architectures.resnet.training import (
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
+from covsde.inputs.network import network_dtype
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
+from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
@@ -56,7 +57,7 @@ def _function(activation: Any) -> Callable[[Array], Array]:
             f"activation must be an elementwise JAX function such as jax.nn.relu or jnp.tanh, got {activation!r}: "
             "ResNets take plain activations, shaping belongs to MLP."
         )
-    found: Callable[[Array], Array] = activation
+    found: Callable[[Array], Array] = told(activation)
     return found
 
 
@@ -127,7 +128,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         in_size: int | None = None,
         out_size: int = 1,
         richness: float = 1.0,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> ResNetNetwork:
         """The Equinox network itself, with real weights.
 
@@ -138,7 +139,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
             in_size: input dimension; default: the input layer adapts to the inputs it is called on.
             out_size: number of outputs.
             richness: γ_0 > 0; outputs are w·h/(γ_0 N), and γ_0 → 0 is lazy training.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps (m, d) to (m, out_size), network.grams(x) gives H^ℓ (depth + 1, m, m),
@@ -162,7 +163,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
                 out_size=positive_int("out_size", out_size),
                 in_size=None if in_size is None else positive_int("in_size", in_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(
