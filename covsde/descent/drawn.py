@@ -125,7 +125,6 @@ def rule_of(task: Task, width: int, ends: Ends) -> Rule:
         return _of_optax(task.optimizer, trained)
     optimizer = task.optimizer
     rates = jnp.asarray(optimizer.rates(task.updates), task.dtype) / (task.substeps * width)
-    decay = optimizer.weight_decay
 
     def init(now: Moving) -> Moving:
         return jax.tree.map(jnp.zeros_like, now)
@@ -134,14 +133,7 @@ def rule_of(task: Task, width: int, ends: Ends) -> Rule:
         rate = rates[update]
 
         def one(w: Array, m: Array, u: Array, moves: bool) -> tuple[Array, Array]:
-            if not moves:
-                return w, m
-            if optimizer.decoupled:
-                w = (1 - rate * decay) * w
-            else:
-                u = u - decay * w
-            m = optimizer.momentum * m + u
-            return w + rate * (u + optimizer.momentum * m if optimizer.nesterov else m), m
+            return optimizer.moved(w, m, u, rate, optimizer.weight_decay) if moves else (w, m)
 
         pairs = [one(w, m, u, moves) for w, m, u, moves in zip(now, momentum, U, trained, strict=True)]
         return Moving(*(p[0] for p in pairs)), Moving(*(p[1] for p in pairs))

@@ -8,7 +8,8 @@ With U_j = -∂L_j/∂W at W(j), and L_j the loss at step j, every such rule giv
     m ← μ m + u_k;     step = m (heavy ball)  or  u_k + μ m (Nesterov);     W ← W + (η_k/n) step
 
 A decay acts on all layers at once: it multiplies outputs by β_k^d, so λ η/n with λ of order one is its scale at depth
-proportional to width, and β_k^d → e^{-Λ_k T}.
+proportional to width, and β_k^d → e^{-Λ_k T}. At mean-field scale β_k multiplies residual branches of size 1/√depth, or
+finitely many layers, and is of order one: the same table with 1 in place of n.
 
 Source: Polyak (1964), Nesterov (1983), in the form of PyTorch's SGD; Loshchilov, Hutter (2019), arXiv 1711.05101.
 """
@@ -110,6 +111,23 @@ class SGD(eqx.Module):
             )
         return self.rate  # type: ignore[return-value]
 
+    def moved(self, w: Array, m: Array, u: Array, rate: Array | float, decay: Array | float) -> tuple[Array, Array]:
+        """Weights and their momentum after one step.
+
+        Args:
+            w: weights.
+            m: momentum, 0 at first.
+            u: -∂loss/∂w in the unit of the rate.
+            rate: η_k.
+            decay: λ in the unit of the rate.
+        """
+        if self.decoupled:
+            w = (1 - rate * decay) * w
+        else:
+            u = u - decay * w
+        m = self.momentum * m + u
+        return w + rate * (u + self.momentum * m if self.nesterov else m), m
+
     def table(self, updates: int, width: Number | int, substeps: int = 1) -> Table:
         """The coefficients of all gradient steps, `substeps` of η/substeps in an update.
 
@@ -120,18 +138,12 @@ class SGD(eqx.Module):
         """
         rates = jnp.repeat(jnp.asarray(self.rates(updates)) / substeps, substeps)
         steps, dtype = rates.shape[0], rates.dtype
-        decay, momentum = (jnp.asarray(x, dtype) for x in (self.weight_decay, self.momentum))
-        decay = decay / jnp.asarray(width, dtype)
+        decay = jnp.asarray(self.weight_decay, dtype) / jnp.asarray(width, dtype)
 
         def step(now: tuple[Array, Array], given: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
             (w, m), (k, rate) = now, given
             u = (jnp.arange(steps + 1) == 1 + k).astype(dtype)
-            if self.decoupled:
-                w = (1 - rate * decay) * w
-            else:
-                u = u - decay * w
-            m = momentum * m + u
-            w = w + rate * (u + momentum * m if self.nesterov else m)
+            w, m = self.moved(w, m, u, rate, decay)
             return (w, m), w
 
         start = (jnp.arange(steps + 1) == 0).astype(dtype)

@@ -89,6 +89,11 @@ class Task(eqx.Module):
         return self.optimizer.rate
 
     @property
+    def mean_field(self) -> bool:
+        """Whether the scaling is mean-field: losses are means over inputs, and Phi is of activations, not features."""
+        return bool(getattr(self.settings, "mean_field", False))
+
+    @property
     def steps(self) -> int:
         """Gradient steps."""
         return self.updates * self.substeps
@@ -125,12 +130,6 @@ class Task(eqx.Module):
             return -jax.grad(self.loss)(f, y)
         which = jnp.asarray([sizes.index(size) for size in self.batches.sizes])[update]
         return cast(Array, jax.lax.switch(which, [of(size) for size in sizes], f, y))
-
-    def every_step(self) -> "Task":
-        """The same task, of whole batches at one rate, with every gradient step recorded."""
-        rate, updates = self.learning_rate / self.substeps, self.updates * self.substeps
-        plain = eqx.tree_at(lambda t: t.optimizer.rate, self, rate)
-        return dataclasses.replace(plain, updates=updates, substeps=1)
 
     def recorded(self) -> tuple[np.ndarray, np.ndarray]:
         """Which of all pairs, and of all passes, are kept."""

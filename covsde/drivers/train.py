@@ -15,7 +15,7 @@ from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
-from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, keeps_kernels, system
+from covsde.drivers.trained import axes, collect, finish, keeps_kernels, system, system_axes
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
@@ -136,7 +136,8 @@ def train(
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     if shared is not None:
-        default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
+        fewest = max(_FEWEST_PARTICLES, 8 * (task.inputs + task.outputs))
+        default = min(default, max(fewest, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata(
@@ -161,13 +162,13 @@ def train(
     chunks = Chunks(
         lambda system_key, _: dispatch(system_key, chunk),
         system,
-        SYSTEM_AXES,
+        system_axes(task),
         typed_key(key),
         systems,
         1,
         "particles",
     )
-    size = (tau.size * 4 * (task.inputs * (task.updates + 1)) ** 2) * 8
+    size = (tau.size * 4 * len(task.labels()) ** 2) * 8
     return Plan(chunks, settings, kind, partial(collect, task, tau, shared.sampled), size, progress, checkpoint)
 
 

@@ -218,7 +218,6 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def check_training(self, task: Task, sizes: Sizes) -> None:
         """Refuse a block without a limit or networks of this kind, and widths without room."""
-        task.require_plain("training of a ResNet")
         if not sizes.kernels:
             raise ValueError("kernels=False is for MLPs: kernels are what a ResNet is trained by; drop it.")
         if sizes.width:
@@ -228,14 +227,8 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
         """Gradient descent in causal order; `sizes.depth` is the depth if that is finite."""
-        found = train_block(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
-        pairs, steps = task.recorded()
-        H, Phi, G, A = (X[:, pairs][:, :, pairs] for X in (found.H, found.Phi, found.G, found.A))
-        return KernelTrajectory(found.outputs[steps], H, Phi, G, A, found.ntk[steps])
+        return train_block(self.block, self.activation, float(self.beta), task, sizes, key)
 
     def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """In law (width · pairs² per block) or by real weights (width² · pairs)."""
-        found = train_drawn(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
-        pairs, steps = task.recorded()
-        Phi, G, A = (X[:, :, pairs][:, :, :, pairs] for X in (found.Phi, found.G, found.A))
-        return Trajectory(found.outputs[steps], Phi, G, A, found.ntk[steps])
+        return train_drawn(self.block, self.activation, float(self.beta), task, sizes, key)

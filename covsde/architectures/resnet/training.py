@@ -2,27 +2,22 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.architectures.resnet.network.training import train_by_law, train_by_weights
 from covsde.descent.hidden_units import exact_units, train_units, unit_normals
-from covsde.descent.particles import (
-    Sources,
-    Trained,
-    UpdateRule,
-    coarser,
-    exact_sources,
-    matched_normals,
-    train_particles,
-)
+from covsde.descent.mean_field import Trained, UpdateRule
+from covsde.descent.optimizers import SGD
+from covsde.descent.particles import reading_shapes, source_shape, train_particles
 from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.sources import AbstractNoise, Coarser, Exact, Matched, Sources, coarser
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import checked_switch, finite_number, positive_int
@@ -44,6 +39,8 @@ class ResNetTraining:
     Raises:
         ValueError: for a value out of range.
     """
+
+    mean_field: ClassVar[bool] = True
 
     richness: float = 1.0
     depth: int | None = None
@@ -67,63 +64,60 @@ def is_linear(fn: Function) -> bool:
     return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
 
 
-def _rule(fn: Function, task: Task, scale: float, feature_rate: Array | float, rate: Array | float) -> UpdateRule:
+def _rule(fn: Function, task: Task, scale: float, feature_rate: Array | float) -> UpdateRule:
     settings, dtype = task.settings, task.dtype
     return UpdateRule(
         fn=fn,
         scale=jnp.asarray(scale, dtype),
         feature_rate=jnp.asarray(feature_rate, dtype),
-        rate=jnp.asarray(rate / task.inputs, dtype),
+        rate=jnp.asarray(settings.richness, dtype),
         richness=jnp.asarray(settings.richness, dtype),
         train_input=jnp.asarray(float(settings.train_input), dtype),
         train_output=jnp.asarray(float(settings.train_readout), dtype),
         response=jnp.asarray(float(settings.response), dtype),
+        skip=jnp.ones((), dtype),
     )
 
 
 def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task: Task) -> UpdateRule:
-    """The rule for blocks of one matrix and total strength s, at learning rate η_0.
+    """The rule for blocks of one matrix and total strength s.
 
     A step of size η_0 γ_0² N/s on the matrices moves h by β² η_0 γ_0/(L P) Σ Δ Φ g per block, whatever s is.
     """
-    feature_rate = beta**2 * task.learning_rate * task.settings.richness / (depth * task.inputs)
-    scale = beta * float(np.sqrt(strength / depth))
-    return _rule(fn, task, scale, feature_rate, task.learning_rate * task.settings.richness)
+    return _rule(fn, task, beta * float(np.sqrt(strength / depth)), beta**2 * task.settings.richness / depth)
 
 
 @eqx.filter_jit
-def _sources(
-    key: PRNGKeyArray, P: int, labels: int, depth: int, particles: int | None, dtype: Any, coarse: bool
-) -> tuple[Sources, ...]:
+def _sources(key: PRNGKeyArray, noise: AbstractNoise, task: Task, depth: int, coarse: bool) -> tuple[Sources, ...]:
     """The noise of this depth; with `coarse`, before it the same noise seen at half the depth."""
-    if particles is None:
-        fine = exact_sources(P, labels, depth, dtype)
-    else:
-        fine = matched_normals(key, P, labels, depth, particles, dtype)
+    fine = noise.sources(key, source_shape(task, depth), task.dtype)
     return (coarser(fine), fine) if coarse else (fine,)
 
 
 @eqx.filter_jit
 def _train_particles(
-    rule: UpdateRule, task: Task, sources: Sources, square: Float[Array, ""], layers: tuple[int, ...], infinite: bool
-) -> KernelTrajectory:
+    rule: UpdateRule,
+    task: Task,
+    sources: Sources,
+    noise: AbstractNoise,
+    key: PRNGKeyArray,
+    sizes: Sizes,
+) -> Trained:
     # The blocks of a network are a list; layer time is what Diffrax integrates over.
-    trained = train_particles(rule, task, sources, layers, solve_pass if infinite else sweep)
-    return _trajectory(trained, square, task.inputs)
+    how = solve_pass if task.settings.depth is None else sweep
+    return train_particles(rule, task, sources, noise, key, sizes.layers, how)
 
 
 @eqx.filter_jit
-def _train_units(
-    rule: UpdateRule, task: Task, sizes: Sizes, key: PRNGKeyArray, square: Float[Array, ""], sampled: bool
-) -> KernelTrajectory:
-    coordinates, dtype = task.inputs + 1, task.dtype
+def _train_units(rule: UpdateRule, task: Task, sizes: Sizes, key: PRNGKeyArray, sampled: bool) -> Trained:
+    coordinates, dtype = len(task.batches.trained) + task.outputs, task.dtype
     normals = unit_normals(key, coordinates, sizes.draws, dtype) if sampled else exact_units(coordinates, dtype)
-    trained = train_units(rule, task, sizes, normals, task.settings.depth is None)
-    return _trajectory(trained, square, task.inputs)
+    return train_units(rule, task, sizes, normals, sampled, jax.random.fold_in(key, 1))
 
 
-def _trajectory(trained: Trained, square: Float[Array, ""], P: int) -> KernelTrajectory:
-    return KernelTrajectory(trained.outputs.reshape(-1, P), *trained[1:5], square * trained.ntk)
+def _trajectory(trained: Trained, square: float, task: Task) -> KernelTrajectory:
+    moved = None if task.batches.whole else trained.moved
+    return KernelTrajectory(*trained[:5], square * trained.ntk, moved)
 
 
 def step_of_infinite_depth(block: AbstractBlock) -> tuple[str, int]:
@@ -146,27 +140,34 @@ def train_block(
 def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
     """At infinite depth, from grids of L = `steps` and 2 L that see the same noise: an error of order 1/L² is left."""
     steps, infinite = sizes.depth, task.settings.depth is None
+    deepest = 2 * steps if infinite else steps
+    noise = _noise(fn, task, deepest, sizes.draws)
     if infinite:
         strength = block.limiting_strength()
-        rules = tuple(one_matrix_rule(fn, beta, strength, depth, task) for depth in (steps, 2 * steps))
+        rules = tuple(one_matrix_rule(fn, beta, strength, depth, task) for depth in (steps, deepest))
+        noises: tuple[AbstractNoise, ...] = (Coarser(noise), noise)
     else:
-        rules = (one_matrix_rule(fn, beta, block.strength(1, steps), steps, task),)
-    square = jnp.asarray(beta**2, task.dtype)
-    particles = None if is_linear(fn) else sizes.draws
-    noise = _sources(key, task.inputs, task.pairs, steps * len(rules), particles, task.dtype, infinite)
-    found = []
-    for k, (rule, sources) in enumerate(zip(rules, noise, strict=True)):
-        layers = tuple((k + 1) * layer for layer in sizes.layers)
-        found.append(_train_particles(rule, task, sources, square, layers, infinite))
+        rules, noises = (one_matrix_rule(fn, beta, block.strength(1, steps), steps, task),), (noise,)
+    found, later = [], jax.random.fold_in(key, 1)
+    for k, sources in enumerate(_sources(key, noise, task, deepest, infinite)):
+        seen = sizes._replace(layers=tuple((k + 1) * layer for layer in sizes.layers))
+        trained = _train_particles(rules[k], task, sources, noises[k], later, seen)
+        found.append(_trajectory(trained, beta**2, task))
     return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
+
+
+def _noise(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
+    if not is_linear(fn):
+        return Matched(particles)
+    trained = source_shape(task, depth).count
+    return Exact(trained + max([shape.count for shape in reading_shapes(task, depth)], default=0), trained)
 
 
 @train_block.register
 def _(block: TwoMatrix, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
     """Width D and hidden width M → ∞; at infinite depth in steps of second order."""
-    rate = task.learning_rate * task.settings.richness
-    rule = _rule(fn, task, beta, rate * beta / task.inputs, rate)
-    return _train_units(rule, task, sizes, key, jnp.asarray(beta**2, task.dtype), not is_linear(fn))
+    rule = _rule(fn, task, beta, task.settings.richness * beta)
+    return _trajectory(_train_units(rule, task, sizes, key, not is_linear(fn)), beta**2, task)
 
 
 def _no_limit(block: AbstractBlock) -> str:
