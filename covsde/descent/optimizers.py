@@ -151,6 +151,19 @@ class SGD(eqx.Module):
         rows = jnp.concatenate([start[None], later])
         return Table(rows[:, 0], rows[:, 1:])
 
+    def check_share(self, updates: int) -> None:
+        """Refuse a decay, of a share ηλ of the weights in an update, that is more than all of them.
+
+        Raises:
+            ValueError: naming the decay that would do.
+        """
+        largest = float(np.max(np.asarray(self.rates(updates)), initial=0)) * float(self.weight_decay)
+        if largest >= 1:
+            raise ValueError(
+                f"weight_decay={float(self.weight_decay):g} takes the share {largest:.3g} of the weights in an update, "
+                f"all of them or more: use less than {float(self.weight_decay) / largest:.3g}."
+            )
+
     def check_decay(self, updates: int, width: float | int, depth: int) -> None:
         """Refuse a decay that leaves nothing of the outputs of a network of this width and depth.
 

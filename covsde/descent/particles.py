@@ -120,27 +120,19 @@ class _Machine(eqx.Module):
     sweep: Pass = eqx.field(static=True)
     layers: tuple[int, ...] = eqx.field(static=True)
 
-    def up(self, s: _State, blocks: _Blocks, h: Float[Array, "R particles"], k: Array, at: Array) -> tuple[Array, ...]:
-        """Pass k of new labels upwards: h above every block, components, directions and images of φ(h).
-
-        Args:
-            s: the training so far.
-            blocks: its blocks, or more: the frame e and what belongs to it may go on with labels that are only read.
-            h: below the first block.
-            k: which pass.
-            at: the first of the new labels in e.
-        """
-        rule, drive, beta, R = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], h.shape[0]
+    def up(self, s: _State, h: Float[Array, "P particles"], k: Array, at: Array) -> tuple[Array, ...]:
+        """Pass k of new labels upwards: h above every block, components, directions and images of φ(h)."""
+        rule, drive, beta, P = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], h.shape[0]
 
         def block(h: Array, given: _Blocks) -> tuple[Array, tuple[Array, ...]]:
             e, z, q, zeta, on_e, on_q = given
             c, directions = reveal(e, rule.fn(h), at)
-            images = images_of(directions, jax.lax.dynamic_slice_in_dim(z, at, R), q, zeta, rule.response)
+            images = images_of(directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, rule.response)
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
             h = rule.skip * h + rule.scale * beta * (c @ put(z, images, at, 0)) + learned @ q
             return h, (h, c, directions, images)
 
-        return tuple(self.sweep(block, h, blocks, downward=False))
+        return tuple(self.sweep(block, h, s.blocks, downward=False))
 
     def down(self, s: _State, g: Float[Array, "P particles"], h: Array, k: Array, at: Array) -> tuple[Array, ...]:
         """The same labels downwards: g below every block, components, directions and images of g, Φ ∘ G."""
@@ -178,7 +170,7 @@ class _Machine(eqx.Module):
         saved = jnp.asarray(self.layers)
         place = jnp.searchsorted(jnp.asarray(passes.task.batches.trained, jnp.int32), batch)
         h = passes.inputs(s.ends, self.chi[place], batch, k)
-        above, c, directions, images = self.up(s, s.blocks, h, k, at)
+        above, c, directions, images = self.up(s, h, k, at)
         h = jnp.concatenate([h[None], above])
         readouts = passes.readouts(s.ends, self.sources.readouts, k)
         f = self.outputs(h[-1], readouts)
@@ -218,22 +210,42 @@ class _Machine(eqx.Module):
         updates, (depth, labels, _) = task.updates + 1, self.sources.forward.shape
         more = self.noise.more(key, self.sources, Shape(int(own), 0, depth, updates * R, 0))
         first, longer = self.first(which, more), ((0, 0), (0, 0), (0, updates * R))
-        blocks = s.blocks._replace(
-            e=jnp.concatenate([s.blocks.e, jnp.zeros_like(more.forward)], axis=1),
-            z=jnp.concatenate([s.blocks.z, more.forward], axis=1),
-            on_e=jnp.pad(s.blocks.on_e, longer),
-        )
+        fresh = jnp.concatenate([self.sources.forward, more.forward], axis=1)
+        on_e, passed = jnp.pad(s.blocks.on_e, longer), jnp.arange(labels) // task.batches.size
 
-        def update(blocks: _Blocks, r: Array) -> tuple[_Blocks, tuple[Array, Array]]:
+        def update(e: Array, r: Array) -> tuple[Array, tuple[Array, Array]]:
             k, at = r * task.substeps, labels + r * R
+            known = jnp.where(passed < k, 1, 0 if self.noise.causal else 1).astype(e.dtype)
             h = self.passes.inputs(s.ends, first, which, k)
-            above, _, directions, images = self.up(s, blocks, h, k, at)
+            blocks = (e, fresh, s.blocks.q, s.blocks.zeta, on_e, s.blocks.on_q)
+            above, directions = self.over(s, blocks, h, k, at, known)
             h = jnp.concatenate([h[None], above])
             f = self.outputs(h[-1], self.passes.readouts(s.ends, self.sources.readouts, k))
-            blocks = blocks._replace(e=put(blocks.e, directions, at, 1), z=put(blocks.z, images, at, 1))
-            return blocks, (f, h[jnp.asarray(self.layers)])
+            return put(e, directions, at, 1), (f, h[jnp.asarray(self.layers)])
 
-        return follow(self.passes.task, update, blocks)
+        return follow(task, update, jnp.concatenate([s.blocks.e, jnp.zeros_like(more.forward)], axis=1))
+
+    def over(
+        self, s: _State, blocks: tuple[Array, ...], h: Float[Array, "R particles"], k: Array, at: Array, known: Array
+    ) -> tuple[Array, Array]:
+        """A pass upwards of inputs that are only read: h above every block, directions of φ(h).
+
+        With all that the training has revealed, N^{-1/2} W v = (1 - Σ q qᵀ) Σ_i ⟨v, e_i⟩ fresh_i + Σ_j ⟨v, ζ_j⟩ q_j. In
+        the limit, responses to noise of passes from k on are 0, and best left out.
+        """
+        rule, drive, beta = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k]
+
+        def block(h: Array, given: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+            e, fresh, q, zeta, on_e, on_q = given
+            v = rule.fn(h)
+            c, directions = reveal(e, v, at)
+            image = c @ fresh
+            image = image + rule.response * ((_mean(v, zeta) - _mean(image, q)) * known[None, :]) @ q
+            learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
+            h = rule.skip * h + rule.scale * beta * image + learned @ q
+            return h, (h, directions)
+
+        return tuple(self.sweep(block, h, blocks, downward=False))
 
 
 def train_particles(

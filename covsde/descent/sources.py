@@ -6,7 +6,7 @@ sampling at all: any orthonormal vectors will do (`Exact`).
 """
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -54,13 +54,19 @@ class Shape(NamedTuple):
         return Sources(
             vectors[:first],
             vectors[first:ends],
-            forward.reshape(self.depth, self.forward, -1),
-            backward.reshape(self.depth, self.backward, -1),
+            forward.reshape(self.depth, self.forward, vectors.shape[1]),
+            backward.reshape(self.depth, self.backward, vectors.shape[1]),
         )
 
 
 class AbstractNoise(eqx.Module):
-    """Where sources come from."""
+    """Where sources come from.
+
+    Attributes:
+        causal: whether they are of the limit, in which nothing later than an input acts on it.
+    """
+
+    causal: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
@@ -77,6 +83,8 @@ class Independent(AbstractNoise):
     Attributes:
         particles: the width.
     """
+
+    causal: ClassVar[bool] = False
 
     particles: int = eqx.field(static=True)
 
@@ -98,30 +106,40 @@ class Matched(AbstractNoise):
         particles: how many.
     """
 
+    causal: ClassVar[bool] = True
+
     particles: int = eqx.field(static=True)
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """In groups."""
         start = jax.random.normal(key, (shape.count, self.particles), dtype)
         kept = shape.inputs + shape.readouts
-        return shape.parts(jnp.concatenate(self._orthonormal(start[:kept], start[kept:])))
-
-    def more(self, key: PRNGKeyArray, known: Sources, shape: Shape) -> Sources:
-        """Orthonormal, in groups, to the sources of inputs and readouts."""
-        start = jax.random.normal(key, (shape.count, self.particles), known.inputs.dtype)
-        return shape.parts(jnp.concatenate(self._orthonormal(jnp.concatenate(known[:2]), start)[1:]))
-
-    def _orthonormal(self, base: Array, vectors: Array) -> list[Array]:
-        """A basis of the base, and of every group of the vectors beyond it."""
-        kept, parts = base.shape[0], []
-        most = min(_GROUP, self.particles // 4)
-        group = max(1, most - kept, min(kept, most))
-        for first in range(0, max(vectors.shape[0], 1), group):
-            block = jnp.concatenate([base, vectors[first : first + group]])
+        base, parts = start[:kept], []
+        for group in self._groups(start[kept:], kept) or [start[kept:]]:
+            block = jnp.concatenate([base, group])
             block = inverse(jnp.linalg.cholesky(block @ block.T / self.particles)) @ block
             base = block[:kept]
             parts.append(block[kept:])
-        return [base, *parts]
+        return shape.parts(jnp.concatenate([base, *parts]))
+
+    def more(self, key: PRNGKeyArray, known: Sources, shape: Shape) -> Sources:
+        """In groups that are orthonormal to the sources of training, or where these are groups to what they share."""
+        start = jax.random.normal(key, (shape.count, self.particles), known.inputs.dtype)
+        base = jnp.concatenate([u.reshape(-1, self.particles) for u in known])
+        shared = known.inputs.shape[0] + known.readouts.shape[0]
+        if len(self._groups(base[shared:], shared)) > 1:
+            base = base[:shared]
+        parts = []
+        for group in self._groups(start, shared):
+            rest = group - (group @ base.T / self.particles) @ base
+            parts.append(inverse(jnp.linalg.cholesky(rest @ rest.T / self.particles)) @ rest)
+        return shape.parts(jnp.concatenate(parts))
+
+    def _groups(self, vectors: Array, kept: int) -> list[Array]:
+        """Vectors in groups that are few beside the particles, with as many as are kept."""
+        most = min(_GROUP, self.particles // 4)
+        size = max(1, most - kept, min(kept, most))
+        return [vectors[first : first + size] for first in range(0, vectors.shape[0], size)]
 
 
 class Exact(AbstractNoise):
@@ -131,6 +149,8 @@ class Exact(AbstractNoise):
         particles: the number of sources, those of one reading included: no two readings meet.
         trained: how many of them are for training.
     """
+
+    causal: ClassVar[bool] = True
 
     particles: int = eqx.field(static=True)
     trained: int = eqx.field(static=True)
@@ -153,17 +173,21 @@ class Coarser(AbstractNoise):
 
     Attributes:
         fine: of a network of twice the depth.
+        known: what that has for training.
     """
 
+    causal: ClassVar[bool] = True
+
     fine: AbstractNoise
+    known: Sources
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """Sums of two."""
-        return coarser(self.fine.sources(key, shape._replace(depth=2 * shape.depth), dtype))
+        return coarser(self.known)
 
     def more(self, key: PRNGKeyArray, known: Sources, shape: Shape) -> Sources:
         """Sums of two."""
-        return coarser(self.fine.more(key, known, shape._replace(depth=2 * shape.depth)))
+        return coarser(self.fine.more(key, self.known, shape._replace(depth=2 * shape.depth)))
 
 
 def coarser(sources: Sources) -> Sources:

@@ -151,6 +151,18 @@ class Task(eqx.Module):
             sizes = np.repeat(sizes, self.updates + 1)
         return np.arange(self.batches.size)[None] < sizes[:, None]
 
+    def require_linear(self) -> None:
+        """Refuse an optimiser that is not linear in the gradients.
+
+        Raises:
+            ValueError: naming the argument.
+        """
+        if not isinstance(self.optimizer, SGD):
+            raise ValueError(
+                "optimizer must be a cs.SGD, linear in the gradients, where weights are not drawn: others are for "
+                "train_networks with method='weights'."
+            )
+
     def require_plain(self, what: str) -> None:
         """Refuse everything but gradient descent at one rate, on every input, of one output.
 

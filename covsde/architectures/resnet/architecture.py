@@ -22,6 +22,7 @@ from covsde.architectures.resnet.training import (
     check_limit,
     check_networks,
     is_linear,
+    labels_of,
     step_of_infinite_depth,
     train_block,
     train_drawn,
@@ -213,7 +214,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
         """Bounded by the vectors of every block and pair; a limit's particles are counted as its width is."""
-        size = 8 * task.pairs * (sizes.depth + 1) * itemsize
+        size = 8 * labels_of(task) * (sizes.depth + 1) * itemsize
         return max(1, min(512, TRAINING // (size * sizes.width))) if sizes.width else max(512, 2 * TRAINING // size)
 
     def check_training(self, task: Task, sizes: Sizes) -> None:

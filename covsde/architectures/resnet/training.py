@@ -17,6 +17,7 @@ from covsde.descent.mean_field import Trained, UpdateRule
 from covsde.descent.optimizers import SGD
 from covsde.descent.particles import reading_shapes, source_shape, train_particles
 from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.revealed import check_revealed
 from covsde.descent.sources import AbstractNoise, Coarser, Exact, Matched, Sources, coarser
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
@@ -88,10 +89,11 @@ def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task
 
 
 @eqx.filter_jit
-def _sources(key: PRNGKeyArray, noise: AbstractNoise, task: Task, depth: int, coarse: bool) -> tuple[Sources, ...]:
-    """The noise of this depth; with `coarse`, before it the same noise seen at half the depth."""
-    fine = noise.sources(key, source_shape(task, depth), task.dtype)
-    return (coarser(fine), fine) if coarse else (fine,)
+def _sources(key: PRNGKeyArray, noise: AbstractNoise, task: Task, depth: int) -> Sources:
+    return noise.sources(key, source_shape(task, depth), task.dtype)
+
+
+_coarser = eqx.filter_jit(coarser)
 
 
 @eqx.filter_jit
@@ -140,20 +142,21 @@ def train_block(
 def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
     """At infinite depth, from grids of L = `steps` and 2 L that see the same noise: an error of order 1/L² is left."""
     steps, infinite = sizes.depth, task.settings.depth is None
-    deepest = 2 * steps if infinite else steps
-    noise = _noise(fn, task, deepest, sizes.draws)
-    if infinite:
-        strength = block.limiting_strength()
-        rules = tuple(one_matrix_rule(fn, beta, strength, depth, task) for depth in (steps, deepest))
-        noises: tuple[AbstractNoise, ...] = (Coarser(noise), noise)
-    else:
-        rules, noises = (one_matrix_rule(fn, beta, block.strength(1, steps), steps, task),), (noise,)
-    found, later = [], jax.random.fold_in(key, 1)
-    for k, sources in enumerate(_sources(key, noise, task, deepest, infinite)):
-        seen = sizes._replace(layers=tuple((k + 1) * layer for layer in sizes.layers))
-        trained = _train_particles(rules[k], task, sources, noises[k], later, seen)
-        found.append(_trajectory(trained, beta**2, task))
-    return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
+    depth = 2 * steps if infinite else steps
+    noise, later = _noise(fn, task, depth, sizes.draws), jax.random.fold_in(key, 1)
+    sources = _sources(key, noise, task, depth)
+    strength = block.limiting_strength() if infinite else block.strength(1, steps)
+
+    def of(depth: int, sources: Sources, noise: AbstractNoise) -> KernelTrajectory:
+        seen = sizes._replace(layers=tuple(layer * depth // steps for layer in sizes.layers))
+        rule = one_matrix_rule(fn, beta, strength, depth, task)
+        return _trajectory(_train_particles(rule, task, sources, noise, later, seen), beta**2, task)
+
+    fine = of(depth, sources, noise)
+    if not infinite:
+        return fine
+    coarse = of(steps, _coarser(sources), Coarser(noise, sources))
+    return jax.tree.map(lambda a, b: 2 * b - a, coarse, fine)
 
 
 def _noise(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
@@ -177,16 +180,26 @@ def _no_limit(block: AbstractBlock) -> str:
 
 
 def check_limit(block: AbstractBlock, task: Task) -> None:
-    """Refuse a block whose training has no limit here, and backward matrices of their own where there are none.
+    """Refuse a block whose training has no limit here, and what is only for networks with weights.
 
     Raises:
         TypeError: for a block without a limit.
-        ValueError: for response=False.
+        ValueError: naming the argument.
     """
     if train_block.dispatch(type(block)) is train_block.dispatch(AbstractBlock):
         raise TypeError(_no_limit(block))
-    if not (task.settings.response or isinstance(block, PreActivation)):
+    task.require_linear()
+    task.optimizer.check_share(task.updates)
+    _check_response(block, task)
+
+
+def _check_response(block: AbstractBlock, task: Task) -> None:
+    if task.settings.response:
+        return
+    if not isinstance(block, PreActivation):
         raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
+    if not isinstance(task.optimizer, SGD):
+        raise ValueError("response=False is for cs.SGD, whose updates are known without gradients: leave it out.")
 
 
 def check_networks(block: AbstractBlock, task: Task, sizes: Sizes) -> None:
@@ -195,18 +208,27 @@ def check_networks(block: AbstractBlock, task: Task, sizes: Sizes) -> None:
     Raises:
         ValueError: naming what would do.
     """
-    one_matrix, pairs, width = isinstance(block, PreActivation), task.pairs, sizes.width
     if sizes.method not in ("law", "weights"):
         raise ValueError(f"method must be 'law' or 'weights', got {sizes.method!r}.")
-    if sizes.method == "weights" and not (task.settings.response or one_matrix):
-        raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
-    if sizes.method == "law" and not one_matrix:
+    if isinstance(task.optimizer, SGD):
+        task.optimizer.check_share(task.updates)
+    if sizes.method == "weights":
+        _check_response(block, task)
+        return
+    if not isinstance(block, PreActivation):
         raise ValueError(f"method='law' is for PreActivation blocks, got {type(block).__name__}: use method='weights'.")
-    if sizes.method == "law" and width <= 2 * pairs:
+    check_revealed(task)
+    pairs, need = task.pairs, task.pairs + labels_of(task)
+    if sizes.width <= need:
         raise ValueError(
-            f"width={width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
-            f"backward: use width > {2 * pairs}, or method='weights'."
+            f"width={sizes.width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
+            f"backward: use width > {need}, or method='weights'."
         )
+
+
+def labels_of(task: Task) -> int:
+    """Labels of the training, and of one reading after it."""
+    return task.pairs + max((shape.forward for shape in reading_shapes(task, 1)), default=0)
 
 
 def train_drawn(
