@@ -375,10 +375,6 @@ def test_rules_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             SGD(0.5, **settings)
-    with pytest.raises(
-        ValueError, match=r"training of a ResNet takes one learning rate and every input .*: drop batches"
-    ):
-        cs.train.plan(cs.ResNet("tanh"), V3, targets=[1.0, -1, 0], batches=[0])
     with pytest.raises(ValueError, match=r"width=20 is too small for method='law' .*: use width > \d+, or method="):
         cs.train_networks.plan(TANH, V3, targets=[1.0, -1, 0], batches=[0], updates=6, width=20)
     optimizer = type("Adam", (), {"init": None, "update": None})()

@@ -62,7 +62,7 @@ def exact_units(coordinates: int, dtype: jnp.dtype) -> Float[Array, "two_d units
 
 
 def further_normals(key: PRNGKeyArray, normals: Float[Array, "two_d units"]) -> Float[Array, " units"]:
-    """Of the units, one more coordinate of U(0): it changes its sign with U(0), and is orthogonal to all coordinates."""
+    """One more coordinate of the U(0) of units: it changes its sign with U(0), and is orthogonal to the others."""
     units = normals.shape[1]
     x = jax.random.normal(key, (units // 4,), normals.dtype)
     x = jnp.concatenate([i * x for i in (1, -1) for _ in (1, -1)])
@@ -187,12 +187,8 @@ class _Machine(eqx.Module):
         h, f, readouts = self.up(s, chi[place], batch, k, none)
         p = jax.lax.map(lambda i: self.p_of(s, i, k, _at(h, i), none), index)
         above, errors, forces = signal(passes.task, f, readouts, k, passes.start(s.ends, f, k))
-        g = self.drive(
-            lambda j, y: self.rate_of_g(s, depth - j - shift, k, _at(p, depth - j - shift), y), above
-        )[::-1]
-        down = jax.lax.map(
-            lambda i: passes.rule.slope(_at(p, i)) * self.k_of(s, i, k, _at(g, i + shift)), index
-        )
+        g = self.drive(lambda j, y: self.rate_of_g(s, depth - j - shift, k, _at(p, depth - j - shift), y), above)[::-1]
+        down = jax.lax.map(lambda i: passes.rule.slope(_at(p, i)) * self.k_of(s, i, k, _at(g, i + shift)), index)
         up = passes.rule.fn(p)
         H, G = (jnp.einsum("lad,lbd->lab", x, x) for x in (h[: self.places], g[shift:]))
         Phi, D = (jnp.einsum("laq,lbq->lab", x, x) / units for x in (up, down))
@@ -211,7 +207,14 @@ class _Machine(eqx.Module):
         return _State(vectors, vectors, units, units, self.passes.begin(self.d))
 
     def read(self, s: _State, which: Int[Array, " R"], own: bool, key: PRNGKeyArray) -> tuple[Array, Array]:
-        """Outputs (updates + 1, R, C) and squared movement (updates + 1, times, R) of some inputs; own: of one other."""
+        """Outputs (updates + 1, R, C) and squared movement (updates + 1, times, R).
+
+        Args:
+            s: after the training.
+            which: trained inputs, or one that is not.
+            own: whether it is not.
+            key: of how units see it.
+        """
         passes, task = self.passes, self.passes.task
         trained = jnp.asarray(task.batches.trained, jnp.int32)
         rows, part = self.first(jnp.concatenate([trained, which]) if own else trained)
@@ -220,10 +223,10 @@ class _Machine(eqx.Module):
         if own and self.sampled:
             seen = part * further_normals(key, self.normals)[None, :]
 
-        def update(_: None, r: Array) -> tuple[None, tuple[Array, Array]]:
+        def update(carry: None, r: Array) -> tuple[None, tuple[Array, Array]]:
             k = r * task.substeps
             kept = passes.kept(passes.rule.train_input, k)
-            h, f, _ = self.up(s, first, which, k, kept * seen)
+            h, f, *_ = self.up(s, first, which, k, kept * seen)
             h = h[jnp.asarray(self.layers)]
             own = jnp.broadcast_to(kept * part, (*h.shape[:2], 1))
             return None, (f, jnp.concatenate([h, own], axis=-1))

@@ -98,8 +98,8 @@ class Ends(NamedTuple):
     forces: Float[Array, " labels"]
 
 
-# A reading: from inputs (R,), whether they are not trained, and a key to outputs (updates + 1, R, C) and squared movement
-# at the saved blocks, (updates + 1, times, R).
+# A reading: from inputs (R,), whether they are not trained, and a key to outputs (updates + 1, R, C) and to squared
+# movement at the saved blocks, (updates + 1, times, R).
 Reading = Callable[[Int[np.ndarray, " R"], bool, PRNGKeyArray], tuple[Array, Array]]
 
 
@@ -147,9 +147,7 @@ class Passes(eqx.Module):
         at = k * self.task.batches.size
         return ends._replace(**{name: put(getattr(ends, name), block, at, 0) for name, block in new.items()})
 
-    def inputs(
-        self, ends: Ends, first: Float[Array, "R n"], which: Int[Array, " R"], k: Array
-    ) -> Float[Array, "R n"]:
+    def inputs(self, ends: Ends, first: Float[Array, "R n"], which: Int[Array, " R"], k: Array) -> Float[Array, "R n"]:
         """h^0 of these inputs in pass k, from what it is at initialization."""
         overlap = self.task.V0[which][:, self.task.owners()]
         learned = self.rule.rate * (overlap * self.drive(ends, k)[None, :]) @ ends.bottom
@@ -227,7 +225,9 @@ def observed(
     return f[:, order], jnp.concatenate([moved for _, moved in found], axis=2)[:, :, order]
 
 
-def follow(task: Task, update: Callable[[Any, Array], tuple[Any, tuple[Array, Array]]], start: Any) -> tuple[Array, Array]:
+def follow(
+    task: Task, update: Callable[[Any, Array], tuple[Any, tuple[Array, Array]]], start: Any
+) -> tuple[Array, Array]:
     """Outputs and squared movement over the updates, from a pass after r updates that gives outputs and h."""
 
     def one(now: tuple[Any, Array], r: Array) -> tuple[tuple[Any, Array], tuple[Array, Array]]:

@@ -43,7 +43,7 @@ class Shape(NamedTuple):
     backward: int
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """All of them."""
         return self.inputs + self.readouts + self.depth * (self.forward + self.backward)
 
@@ -90,7 +90,7 @@ class Independent(AbstractNoise):
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """Normals."""
-        return shape.parts(jax.random.normal(key, (shape.count, self.particles), dtype))
+        return shape.parts(jax.random.normal(key, (shape.total, self.particles), dtype))
 
     def more(self, key: PRNGKeyArray, known: Sources, shape: Shape) -> Sources:
         """Normals again."""
@@ -112,7 +112,7 @@ class Matched(AbstractNoise):
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """In groups."""
-        start = jax.random.normal(key, (shape.count, self.particles), dtype)
+        start = jax.random.normal(key, (shape.total, self.particles), dtype)
         kept = shape.inputs + shape.readouts
         base, parts = start[:kept], []
         for group in self._groups(start[kept:], kept) or [start[kept:]]:
@@ -124,7 +124,7 @@ class Matched(AbstractNoise):
 
     def more(self, key: PRNGKeyArray, known: Sources, shape: Shape) -> Sources:
         """In groups that are orthonormal to the sources of training, or where these are groups to what they share."""
-        start = jax.random.normal(key, (shape.count, self.particles), known.inputs.dtype)
+        start = jax.random.normal(key, (shape.total, self.particles), known.inputs.dtype)
         base = jnp.concatenate([u.reshape(-1, self.particles) for u in known])
         shared = known.inputs.shape[0] + known.readouts.shape[0]
         if len(self._groups(base[shared:], shared)) > 1:
@@ -165,7 +165,7 @@ class Exact(AbstractNoise):
 
     def _one_each(self, first: int, shape: Shape, dtype: jnp.dtype) -> Sources:
         root = jnp.sqrt(jnp.asarray(self.particles, dtype))
-        return shape.parts(root * jnp.eye(shape.count, self.particles, first, dtype=dtype))
+        return shape.parts(root * jnp.eye(shape.total, self.particles, first, dtype=dtype))
 
 
 class Coarser(AbstractNoise):

@@ -52,7 +52,7 @@ class Trajectory(NamedTuple):
         G: ∂f/∂h·∂f/∂h; for several outputs of Σ_c Δ_c f_c in place of f; likewise.
         A: h(a)·∂f(b)/∂h, likewise.
         ntk: tangent kernel of the hidden weights per layer on the batch of each pass, (passes, paths, P, P).
-        moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None where every update is on all inputs and Phi has it.
+        moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None where Phi has it of all inputs.
     """
 
     outputs: Float[Array, "updates M C paths"]

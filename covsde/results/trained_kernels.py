@@ -33,8 +33,8 @@ class TrainedKernels(Training):
         losses: mean over the trained inputs, (updates + 1,).
         H: covariance of the residual stream ⟨h(a) h(b)⟩, (times, N, N).
         Phi: covariance of the activations of a block, (times, N, N): ⟨φ(h) φ(h)⟩, or of its hidden units.
-        G: covariance of the gradients ⟨g(a) g(b)⟩, g = γ_0 N ∂f/∂h, (times, N, N); for several outputs the gradients are
-            those of Σ_c Δ_c f_c, with Δ = -∂loss/∂f of one input.
+        G: covariance of the gradients ⟨g(a) g(b)⟩, g = γ_0 N ∂f/∂h, (times, N, N); for several outputs those of
+            Σ_c Δ_c f_c, with Δ = -∂loss/∂f of one input.
         A: overlap ⟨h(a) g(b)⟩, (times, N, N), not symmetric.
         ntk: tangent kernel of the hidden weights on the batch of each update, and if it is the same for all after the
             last one, (updates + 1, P, P): ḟ = η_0 K Δ/P.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -162,8 +162,8 @@ def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes,
 def _noise(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
     if not is_linear(fn):
         return Matched(particles)
-    trained = source_shape(task, depth).count
-    return Exact(trained + max([shape.count for shape in reading_shapes(task, depth)], default=0), trained)
+    trained = source_shape(task, depth).total
+    return Exact(trained + max([shape.total for shape in reading_shapes(task, depth)], default=0), trained)
 
 
 @train_block.register

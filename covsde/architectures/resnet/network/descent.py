@@ -119,7 +119,8 @@ def rule_of(task: Task, network: ResNetNetwork, rule: UpdateRule) -> Rule:
 
     def after(now: Weights, changed: list[Any]) -> Weights:
         new = iter(changed)
-        return Weights(*(next(new) if given else x for x, given in zip(now, moves, strict=True)))
+        parts: list[Any] = [next(new) if given else x for x, given in zip(now, moves, strict=True)]
+        return Weights(*parts)
 
     def of_optax(now: Weights, state: Any, slopes: Weights, update: Array) -> tuple[Weights, Any]:
         given = moving(now)

@@ -74,7 +74,9 @@ class _Machine(eqx.Module):
         """One pass of a batch, up and down, and its tangent kernel; outputs are counted from these of all inputs."""
         passes, at, saved = self.passes, k * self.passes.task.batches.size, jnp.asarray(self.layers)
         h, phi, f, readouts = self.up(s, passes.batch(k), k)
-        above, errors, forces = signal(passes.task, f, readouts, k, None if counted is None else counted[passes.batch(k)])
+        above, errors, forces = signal(
+            passes.task, f, readouts, k, None if counted is None else counted[passes.batch(k)]
+        )
         g = self.down(s, above, h, k)
         kernel = jnp.mean(products(phi, phi) * products(g[1:], g[1:]), axis=0)
         new = {"phis": phi, "gs": g[1:], "h": h[saved], "g": g[saved]}
@@ -93,8 +95,8 @@ class _Machine(eqx.Module):
     def read(self, s: _State, which: Int[Array, " R"]) -> tuple[Array, Array]:
         """Outputs (updates + 1, R, C) and squared movement (updates + 1, times, R) of some inputs."""
 
-        def update(_: None, r: Array) -> tuple[None, tuple[Array, Array]]:
-            h, _, f, _ = self.up(s, which, r * self.passes.task.substeps)
+        def update(carry: None, r: Array) -> tuple[None, tuple[Array, Array]]:
+            h, _, f, *_ = self.up(s, which, r * self.passes.task.substeps)
             return None, (f, h[jnp.asarray(self.layers)])
 
         return follow(self.passes.task, update, None)
@@ -138,8 +140,8 @@ def descend_low_rank(
     kept = task.recorded()[0]
     h, g = s.h[:, kept], s.g[:, kept]
     # Nothing is drawn for inputs that are only read.
-    outputs, moved = observed(task, s.ends.outputs[kept], h, lambda which, own, _: machine.read(s, jnp.asarray(which)), jax.random.key(0))
-    phi = rule.fn(h)
-    return Trained(
-        outputs, products(h, h), products(phi, phi), products(g, g), products(h, g), ntk, moved / h.shape[2]
+    outputs, moved = observed(
+        task, s.ends.outputs[kept], h, lambda which, own, _: machine.read(s, jnp.asarray(which)), jax.random.key(0)
     )
+    phi = rule.fn(h)
+    return Trained(outputs, products(h, h), products(phi, phi), products(g, g), products(h, g), ntk, moved / h.shape[2])
