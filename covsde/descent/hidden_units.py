@@ -123,8 +123,8 @@ class _Machine(eqx.Module):
         rows = jnp.pad(root[0][:, :P], ((0, 0), (0, self.d - P)))
         return rows, root[0][:, P:].sum(axis=1)
 
-    def p_of(self, s: _State, i: Array, k: Array, h: Float[Array, "R d"], own: Float[Array, "R units"]) -> Array:
-        """What units at place i see of h, (R, units)."""
+    def p_of(self, s: _State, i: Array, k: Array, h: Float[Array, "R d"], own: Array) -> Array:
+        """What units at place i see of h, (R, units), and of its own part."""
         learned = ((h @ _at(s.h, i).T) * self.passes.drive(s.ends, k)[None, :]) @ _at(s.down, i)
         return self.passes.beta[k] * (h @ self.normals[: self.d] + own) + self.passes.rule.feature_rate * learned
 

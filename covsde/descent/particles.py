@@ -84,10 +84,18 @@ def images_of(
     fresh: Float[Array, "P particles"],
     frame: Float[Array, "labels particles"],
     images: Float[Array, "labels particles"],
-    response: Float[Array, ""],
+    response: Float[Array, " *labels"],
 ) -> Float[Array, "P particles"]:
-    """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is."""
-    fresh = fresh + response * (_mean(directions, images) - _mean(fresh, frame)) @ frame
+    """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is.
+
+    Args:
+        directions: e.
+        fresh: independent of everything.
+        frame: q.
+        images: ζ.
+        response: 1, or 0 where the answer to ζ is left out.
+    """
+    fresh = fresh + (response * (_mean(directions, images) - _mean(fresh, frame))) @ frame
     return jnp.where(jnp.any(directions != 0, axis=1)[:, None], fresh, 0)
 
 
@@ -123,16 +131,25 @@ class _Machine(eqx.Module):
     def up(self, s: _State, h: Float[Array, "P particles"], k: Array, at: Array) -> tuple[Array, ...]:
         """Pass k of new labels upwards: h above every block, components, directions and images of φ(h)."""
         rule, drive, beta, P = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], h.shape[0]
+        response = self.response(k)
 
         def block(h: Array, given: _Blocks) -> tuple[Array, tuple[Array, ...]]:
             e, z, q, zeta, on_e, on_q = given
             c, directions = reveal(e, rule.fn(h), at)
-            images = images_of(directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, rule.response)
+            images = images_of(directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, response[None, :])
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
             h = rule.skip * h + rule.scale * beta * (c @ put(z, images, at, 0)) + learned @ q
             return h, (h, c, directions, images)
 
         return tuple(self.sweep(block, h, s.blocks, downward=False))
+
+    def response(self, k: Array) -> Float[Array, " labels"]:
+        """Whether features of pass k respond to the noise of the gradients of each label.
+
+        In the limit only to those that have acted: what the others add is noise of the particles, and best left out.
+        """
+        acted = jnp.where(self.passes.coefficients(k) != 0, 1, 0).astype(self.chi.dtype)
+        return self.passes.rule.response * (acted if self.noise.causal else jnp.ones_like(acted))
 
     def down(self, s: _State, g: Float[Array, "P particles"], h: Array, k: Array, at: Array) -> tuple[Array, ...]:
         """The same labels downwards: g below every block, components, directions and images of g, Φ ∘ G."""
@@ -211,14 +228,13 @@ class _Machine(eqx.Module):
         more = self.noise.more(key, self.sources, Shape(int(own), 0, depth, updates * R, 0))
         first, longer = self.first(which, more), ((0, 0), (0, 0), (0, updates * R))
         fresh = jnp.concatenate([self.sources.forward, more.forward], axis=1)
-        on_e, passed = jnp.pad(s.blocks.on_e, longer), jnp.arange(labels) // task.batches.size
+        on_e = jnp.pad(s.blocks.on_e, longer)
 
         def update(e: Array, r: Array) -> tuple[Array, tuple[Array, Array]]:
             k, at = r * task.substeps, labels + r * R
-            known = jnp.where(passed < k, 1, 0 if self.noise.causal else 1).astype(e.dtype)
             h = self.passes.inputs(s.ends, first, which, k)
             blocks = (e, fresh, s.blocks.q, s.blocks.zeta, on_e, s.blocks.on_q)
-            above, directions = self.over(s, blocks, h, k, at, known)
+            above, directions = self.over(s, blocks, h, k, at)
             h = jnp.concatenate([h[None], above])
             f = self.outputs(h[-1], self.passes.readouts(s.ends, self.sources.readouts, k))
             return put(e, directions, at, 1), (f, h[jnp.asarray(self.layers)])
@@ -226,21 +242,21 @@ class _Machine(eqx.Module):
         return follow(task, update, jnp.concatenate([s.blocks.e, jnp.zeros_like(more.forward)], axis=1))
 
     def over(
-        self, s: _State, blocks: tuple[Array, ...], h: Float[Array, "R particles"], k: Array, at: Array, known: Array
+        self, s: _State, blocks: tuple[Array, ...], h: Float[Array, "R particles"], k: Array, at: Array
     ) -> tuple[Array, Array]:
         """A pass upwards of inputs that are only read: h above every block, directions of φ(h).
 
-        With all that the training has revealed, N^{-1/2} W v = (1 - Σ q qᵀ) Σ_i ⟨v, e_i⟩ fresh_i + Σ_j ⟨v, ζ_j⟩ q_j. In
-        the limit, responses to noise of passes from k on are 0, and best left out.
+        With all that the training has revealed, N^{-1/2} W v = (1 - Σ q qᵀ) Σ_i ⟨v, e_i⟩ fresh_i + Σ_j ⟨v, ζ_j⟩ q_j.
         """
         rule, drive, beta = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k]
+        response = self.response(k)
 
         def block(h: Array, given: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
             e, fresh, q, zeta, on_e, on_q = given
             v = rule.fn(h)
             c, directions = reveal(e, v, at)
             image = c @ fresh
-            image = image + rule.response * ((_mean(v, zeta) - _mean(image, q)) * known[None, :]) @ q
+            image = image + (response[None, :] * (_mean(v, zeta) - _mean(image, q))) @ q
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
             h = rule.skip * h + rule.scale * beta * image + learned @ q
             return h, (h, directions)
