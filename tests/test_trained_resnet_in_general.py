@@ -1,10 +1,9 @@
 """Trained ResNets with test inputs, several outputs, batches and other optimisers: exact values and networks."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 from reference.linear_training import heavy_ball, linear_training
@@ -107,6 +106,48 @@ def test_outputs_turn_with_their_targets_and_follow_the_order_of_inputs() -> Non
     moved = cs.train(LINEAR, V3[order][:, order], targets=Y3[order], **settings)
     np.testing.assert_allclose(moved.outputs, plain.outputs[:, order], atol=1e-12)
     np.testing.assert_allclose(moved.moved, plain.moved[..., order], atol=1e-12)
+
+
+# --- the numbers of one output and whole batches, which this generalises ----------------------------------------------
+
+# Outputs at input 0 after each update, and sums of the kernels, as the library had them for that case alone.
+BEFORE: dict[str, tuple[cs.ResNet, dict[str, Any], list[float], list[float]]] = {
+    "infinite depth": (
+        TANH,
+        {"steps": 4, "train_input": True, "train_readout": True, "targets": [1.0, -0.5]},
+        [0.6778886515171983, 0.8092709575123747],
+        [67.27051626847178, 20.113752857980458, 95.04748434746485, 8.974810997436144, 6.496299236254811],
+    ),
+    "no response, substeps": (
+        cs.ResNet("tanh", 1.2, cs.PreActivation(0.7)),
+        {"depth": 4, "response": False, "substeps": 2, "loss": "logistic", "targets": [1.0, -1.0]},
+        [0.045498888141106766, 0.09002235008776484],
+        [62.59893559747189, 21.303034623893474, 89.51088026028297, 0.29455321846312044, 5.849850882881048],
+    ),
+    "two matrices": (
+        cs.ResNet("tanh", 1.2, "two-matrix"),
+        {"depth": 4, "train_input": True, "train_readout": True, "targets": [1.0, -0.5]},
+        [0.6017170946312622, 0.7510137267797771],
+        [55.77352149312155, 23.066302844066136, 76.1886680419906, 9.68589608563622, 11.001782826078962],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_whole_batches_of_one_output_have_the_numbers_they_had(case: str) -> None:
+    res, settings, outputs, sums = BEFORE[case]
+    fixed: dict[str, Any] = {
+        "updates": 2,
+        "learning_rate": 0.5,
+        "richness": 0.8,
+        "save_at": [0, 1],
+        "paths": 64,
+        "key": 3,
+    }
+    run = cs.train(res, V3[:2, :2], **fixed, **settings)
+    np.testing.assert_allclose(run.outputs[1:, 0], outputs, rtol=1e-9)
+    found = [np.sum(getattr(run, name)) for name in ("H", "Phi", "G", "A", "ntk")]
+    np.testing.assert_allclose(found, sums, rtol=1e-9)
 
 
 # --- exact identities of particles ------------------------------------------------------------------------------------
@@ -230,3 +271,109 @@ def test_the_limit_is_that_of_networks_with_weights_at_two_widths(case: str) -> 
     assert np.max(np.abs(z)) < 4
     assert np.sqrt(np.mean(z**2)) < 1.6
     assert np.max(error) < 0.01
+
+
+def test_blocks_of_two_matrices_are_the_limit_of_their_networks() -> None:
+    """Networks with M = 32 N: what is left is of order N/(L M), 1/128 here, and 1/N; ±0.02 is allowed for them."""
+    V0, settings = CASES["two outputs, batches, schedule, heavy ball"]
+    res = cs.ResNet("tanh", 1.2, cs.TwoMatrix(32.0))
+    same: dict[str, Any] = {"depth": 4, "richness": 0.8, "save_at": [0, 1], "updates": 3} | settings
+    limit = cs.train(res, V0, paths=8000, **same)
+    run = cs.train_networks(res, V0, width=24, draws=300, method="weights", dtype=np.float32, **same)
+    value, error = values(run)
+    exact = np.concatenate([limit.outputs[1:].ravel(), limit.moved[-1, -1]])
+    assert np.max(np.abs(exact)) > 0.3
+    assert np.all(np.abs(value - exact) < 4 * error + 0.02)
+    assert np.max(error) < 0.02
+
+
+def test_an_optimiser_of_optax_trains_networks() -> None:
+    class Descent:
+        """Gradient descent in the interface of optax, at a raw rate."""
+
+        def __init__(self, rate: float) -> None:
+            self.rate = rate
+
+        def init(self, params: Any) -> tuple[()]:
+            return ()
+
+        def update(self, updates: Any, state: tuple[()], params: Any = None) -> tuple[Any, tuple[()]]:
+            return [jax.tree.map(lambda u: -self.rate * u, u) for u in updates], state
+
+    width, rate, gamma = 12, 0.5, 0.8
+    settings: dict[str, Any] = {"targets": Y3, "updates": 2, "batches": [0, 1], "richness": gamma, "train_input": True}
+    settings |= {"width": width, "depth": 2, "draws": 2, "method": "weights", "centred": True, "save_at": [0, 1]}
+    ours = cs.train_networks(TANH, V3, learning_rate=rate, **settings)
+    theirs = cs.train_networks(TANH, V3, optimizer=Descent(rate * gamma**2 * width), **settings)
+    for name in ("outputs", "Phi", "G", "A", "ntk", "moved"):
+        np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), rtol=1e-9, atol=1e-11)
+
+
+# --- what a user meets ------------------------------------------------------------------------------------------------
+
+
+def test_results_know_their_labels_tests_and_accuracies(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "targets": [0, 1, 1, 1],
+        "loss": "cross_entropy",
+        "batches": [[0, 1], [2]],
+        "updates": 2,
+    }
+    run = cs.train(TANH, V4, **settings, **(FEW | {"paths": 1024}))
+    assert run.outputs.shape == (3, 4, 2)
+    np.testing.assert_array_equal(run.labels, [[0, 0], [0, 1], [1, 2]])
+    np.testing.assert_array_equal(run.tests, [3])
+    np.testing.assert_array_equal(run.accuracy(trained=False), np.argmax(run.outputs[:, 3], axis=-1) == 1)
+    assert run.H.shape[1:] == (3, 3)
+    assert run.moved.shape == (3, 2, 4)
+    assert np.all(run.standard_error["outputs"][1:] > 0)
+    losses = run.mean(lambda r: np.stack([r.losses, r.test_losses]))
+    assert np.all(losses.standard_error[:, 1:] > 0)
+    np.testing.assert_array_equal(run.movement(-1, 3), run.moved[-1, :, 3])
+    run.save(tmp_path / "run.npz")
+    back = cs.TrainedKernels.load(tmp_path / "run.npz")
+    for name in ("labels", "moved", "test_losses", "targets", "outputs"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(run, name))
+    np.testing.assert_array_equal(back.mean(lambda r: r.test_losses).standard_error, losses.standard_error[1])
+    networks = cs.train_networks(TANH, V4, width=24, depth=3, draws=16, save_at=[0, 1], **settings)
+    table = cs.compare(run, networks)
+    assert [r.statistic for r in table.rows][-2:] == ["mean test loss at the end", "mean test accuracy at the end"]
+    np.testing.assert_allclose(networks.losses[0].mean(), run.losses[0], rtol=0.5)
+    column = cs.train(LINEAR, V3, targets=[[1.0], [0.5], [np.nan]], batches=[0, 1], updates=1, depth=2)
+    assert column.outputs.shape == (2, 3, 1)
+    assert column.accuracy().shape == (2,)
+    assert column.test_losses is None
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"optimizer": SGD(0.5, weight_decay=2.0)}, "weight_decay=2 takes the share 1 of the weights .*: use less than 2"),
+    ({"optimizer": SGD([0.5, 0.2])}, "learning_rate must be a number or one for each of the 1 updates, got 2"),
+    ({"batches": [0, 3]}, "batches names input 3, and V0 has inputs 0 to 2: drop it"),
+    ({"targets": [1.0, np.nan, 1.0]}, r"targets must hold one finite number per input.*, got NaN"),
+    ({"paths": 12}, "paths=12 particles are too few for 3 trained inputs and 1 outputs.*: use paths >= 16"),
+    ({"kernels": False}, "kernels=False is for MLPs: kernels are what a ResNet is trained by; drop it"),
+    ({"method": "weights"}, "method is a choice for the limit of an MLP, got 'weights': drop it"),
+    (
+        {"optimizer": type("Adam", (), {"init": None, "update": None})()},
+        r"optimizer must be a cs\.SGD, linear in the gradients, where weights are not drawn",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=[sentence[:40] for _, sentence in REFUSED])
+def test_what_has_no_limit_is_refused_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        cs.train.plan(TANH, V3, **({"targets": [1.0, -1.0, 0.0], "updates": 1} | settings))
+
+
+def test_networks_refuse_what_they_cannot_do() -> None:
+    settings: dict[str, Any] = {"targets": [1.0, -1, 0], "width": 20, "depth": 2, "updates": 2, "batches": [[0], [1]]}
+    adam = type("Adam", (), {"init": None, "update": None})()
+    for more, sentence in (
+        ({"centred": True}, "centred is for one batch at all updates where weights are not drawn"),
+        ({"width": 10}, r"width=10 is too small for method='law' .*: use width > 10, or method='weights'"),
+        ({"optimizer": adam}, r"optimizer must be a cs\.SGD"),
+        ({"optimizer": adam, "method": "weights", "response": False}, r"response=False is for cs\.SGD"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            cs.train_networks.plan(TANH, V3, **(settings | more))

@@ -71,11 +71,12 @@ def train(
         updates: steps of gradient descent; each is recorded.
         substeps: gradient steps per update, of η₀/substeps each: many approach gradient flow for a time η₀ per update.
         learning_rate: η₀, of order one, or one for each update: networks of width n use η₀/n on their hidden matrices.
-            For a ResNet the loss is the mean over the inputs, and networks use η₀γ₀²n on it.
-        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay.
+            For a ResNet the loss of an update is the mean over its batch, and networks use η₀γ₀²n on it.
+        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay λ: the share η₀λ/n of the weights
+            per update, n the width of networks, and for a ResNet the share η₀λ, of order one.
         batches: indices of the inputs of every update, or a list of them per update; default: all. Inputs in no batch
             are test inputs: they are read, each jointly with the training, and do not slow it down.
-        centred: train f - f(0) in place of f.
+        centred: train f - f(0) in place of f; in the limit of a ResNet f(0) is 0.
         method: of the limit of an MLP, "law" reveals the weights of its layers where training meets them, "weights"
             draws them, at a cost that does not depend on the number of labels; default: by that number.
         paths: number of independent paths; for a deterministic limit, of particles or hidden units.
@@ -100,7 +101,7 @@ def train(
 
     Returns:
         `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
-        `TrainedKernels`, with outputs (updates + 1, P).
+        `TrainedKernels`, with outputs (updates + 1, M), or (updates + 1, M, C).
 
     Example:
         ```python
@@ -241,7 +242,8 @@ def train_networks(
         substeps: as for `train`.
         learning_rate: η₀; the networks use η₀/n, ResNets η₀γ₀²n on the mean over the inputs of the loss.
         optimizer: as for `train`; with method="weights" also any of optax, which is given the gradients of the loss in
-            weights that are N(0, 1) at initialization, and whose rates are its own: η₀/n for gradient descent.
+            weights that are N(0, 1) at initialization, and whose rates are its own: η₀/n for gradient descent, for a
+            ResNet η₀γ₀²n on the mean over a batch.
         batches: as for `train`.
         centred: as for `train`.
         width: neurons per layer, n.

@@ -224,7 +224,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         if sizes.width:
             check_networks(self.block, task, sizes)
         else:
-            check_limit(self.block, task)
+            check_limit(self.block, task, None if is_linear(self.activation) else sizes.draws)
 
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
         """Gradient descent in causal order; `sizes.depth` is the depth if that is finite."""

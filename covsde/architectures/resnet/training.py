@@ -179,13 +179,24 @@ def _no_limit(block: AbstractBlock) -> str:
     )
 
 
-def check_limit(block: AbstractBlock, task: Task) -> None:
+def check_limit(block: AbstractBlock, task: Task, particles: int | None) -> None:
     """Refuse a block whose training has no limit here, and what is only for networks with weights.
+
+    Args:
+        block: of the network.
+        task: what is trained.
+        particles: how many; None where nothing is sampled.
 
     Raises:
         TypeError: for a block without a limit.
         ValueError: naming the argument.
     """
+    kept = len(task.batches.trained) + task.outputs
+    if particles is not None and particles < 4 * kept:
+        raise ValueError(
+            f"paths={particles} particles are too few for {kept - task.outputs} trained inputs and {task.outputs} "
+            f"outputs, which must be independent over them: use paths >= {4 * kept}, and many more for a small error."
+        )
     if train_block.dispatch(type(block)) is train_block.dispatch(AbstractBlock):
         raise TypeError(_no_limit(block))
     task.require_linear()
