@@ -349,7 +349,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"learning_rate": [0.1, 0.2], "updates": 3},
         "learning_rate must be a number or one for each of the 3 updates, got 2",
     ),
-    ({"optimizer": "adam"}, "optimizer must be cs.SGD, cs.Sign, cs.Adam, or for networks with weights one of optax, got 'adam'"),
+    ({"optimizer": "adam"}, "optimizer must be cs.SGD, cs.Sign, cs.Adam, or for networks with weights one of optax"),
     ({"optimizer": SGD(0.5, weight_decay=40.0)}, "weight_decay=40 shrinks all .* layers at once.*: use at most"),
     ({"optimizer": SGD(0.5, momentum=0.5), "substeps": 2}, "substeps is for gradient descent without momentum"),
     (
@@ -375,10 +375,6 @@ def test_rules_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             SGD(0.5, **settings)
-    with pytest.raises(
-        ValueError, match=r"training of a ResNet takes one learning rate and every input .*: drop batches"
-    ):
-        cs.train.plan(cs.ResNet("tanh"), V3, targets=[1.0, -1, 0], batches=[0])
     with pytest.raises(ValueError, match=r"width=20 is too small for method='law' .*: use width > \d+, or method="):
         cs.train_networks.plan(TANH, V3, targets=[1.0, -1, 0], batches=[0], updates=6, width=20)
     optimizer = type("Adam", (), {"init": None, "update": None})()

@@ -121,8 +121,8 @@ class AbstractTrainable(AbstractArchitecture):
         """
 
     @abc.abstractmethod
-    def tangent_scale(self, task: Task, sizes: Sizes) -> float:
-        """c in df/dη₀ = c · ntk · Δ, by which a small step of gradient descent moves outputs."""
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float | list[float]:
+        """c in df/dη₀ = c · ntk · Δ, by which a small step of gradient descent moves outputs; one per update if many."""
 
     @abc.abstractmethod
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory | KernelTrajectory:

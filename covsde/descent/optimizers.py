@@ -8,7 +8,8 @@ With U_j = -∂L_j/∂W at W(j), and L_j the loss at step j, every such rule giv
     m ← μ m + u_k;     step = m (heavy ball)  or  u_k + μ m (Nesterov);     W ← W + (η_k/n) step
 
 A decay acts on all layers at once: it multiplies outputs by β_k^d, so λ η/n with λ of order one is its scale at depth
-proportional to width, and β_k^d → e^{-Λ_k T}.
+proportional to width, and β_k^d → e^{-Λ_k T}. At mean-field scale β_k multiplies residual branches of size 1/√depth, or
+finitely many layers, and is of order one: the same table with 1 in place of n.
 
 Source: Polyak (1964), Nesterov (1983), in the form of PyTorch's SGD; Loshchilov, Hutter (2019), arXiv 1711.05101.
 """
@@ -103,6 +104,23 @@ class SGD(eqx.Module):
         """
         return _rates(self.rate, updates)
 
+    def moved(self, w: Array, m: Array, u: Array, rate: Array | float, decay: Array | float) -> tuple[Array, Array]:
+        """Weights and their momentum after one step.
+
+        Args:
+            w: weights.
+            m: momentum, 0 at first.
+            u: -∂loss/∂w in the unit of the rate.
+            rate: η_k.
+            decay: λ in the unit of the rate.
+        """
+        if self.decoupled:
+            w = (1 - rate * decay) * w
+        else:
+            u = u - decay * w
+        m = self.momentum * m + u
+        return w + rate * (u + self.momentum * m if self.nesterov else m), m
+
     def table(self, updates: int, width: Number | int, substeps: int = 1) -> Table:
         """The coefficients of all gradient steps, `substeps` of η/substeps in an update.
 
@@ -113,24 +131,31 @@ class SGD(eqx.Module):
         """
         rates = jnp.repeat(jnp.asarray(self.rates(updates)) / substeps, substeps)
         steps, dtype = rates.shape[0], rates.dtype
-        decay, momentum = (jnp.asarray(x, dtype) for x in (self.weight_decay, self.momentum))
-        decay = decay / jnp.asarray(width, dtype)
+        decay = jnp.asarray(self.weight_decay, dtype) / jnp.asarray(width, dtype)
 
         def step(now: tuple[Array, Array], given: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
             (w, m), (k, rate) = now, given
             u = (jnp.arange(steps + 1) == 1 + k).astype(dtype)
-            if self.decoupled:
-                w = (1 - rate * decay) * w
-            else:
-                u = u - decay * w
-            m = momentum * m + u
-            w = w + rate * (u + momentum * m if self.nesterov else m)
+            w, m = self.moved(w, m, u, rate, decay)
             return (w, m), w
 
         start = (jnp.arange(steps + 1) == 0).astype(dtype)
         _, later = jax.lax.scan(step, (start, jnp.zeros(steps + 1, dtype)), (jnp.arange(steps), rates))
         rows = jnp.concatenate([start[None], later])
         return Table(rows[:, 0], rows[:, 1:])
+
+    def check_share(self, updates: int) -> None:
+        """Refuse a decay, of a share ηλ of the weights in an update, that is more than all of them.
+
+        Raises:
+            ValueError: naming the decay that would do.
+        """
+        largest = float(np.max(np.asarray(self.rates(updates)), initial=0)) * float(self.weight_decay)
+        if largest >= 1:
+            raise ValueError(
+                f"weight_decay={float(self.weight_decay):g} takes the share {largest:.3g} of the weights in an update, "
+                f"all of them or more: use less than {float(self.weight_decay) / largest:.3g}."
+            )
 
     def check_decay(self, updates: int, width: float | int, depth: int) -> None:
         """Refuse a decay that leaves nothing of the outputs of a network of this width and depth.

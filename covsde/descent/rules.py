@@ -100,7 +100,6 @@ def linear_rule(task: Task, width: int, ends: Ends) -> Rule:
     optimizer = task.optimizer
     trained = (True, ends.train_readout, ends.train_input)
     rates = jnp.asarray(optimizer.rates(task.updates), task.dtype) / (task.substeps * width)
-    decay = optimizer.weight_decay
 
     def init(now: Moving) -> Moving:
         return jax.tree.map(jnp.zeros_like, now)
@@ -109,14 +108,7 @@ def linear_rule(task: Task, width: int, ends: Ends) -> Rule:
         rate, U = rates[update], slopes(seen, overlap, ends)
 
         def one(w: Array, m: Array, u: Array, moves: bool) -> tuple[Array, Array]:
-            if not moves:
-                return w, m
-            if optimizer.decoupled:
-                w = (1 - rate * decay) * w
-            else:
-                u = u - decay * w
-            m = optimizer.momentum * m + u
-            return w + rate * (u + optimizer.momentum * m if optimizer.nesterov else m), m
+            return optimizer.moved(w, m, u, rate, optimizer.weight_decay) if moves else (w, m)
 
         pairs = [one(w, m, u, moves) for w, m, u, moves in zip(now, momentum, U, trained, strict=True)]
         return Moving(*(p[0] for p in pairs)), Moving(*(p[1] for p in pairs))

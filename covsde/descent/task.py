@@ -92,6 +92,11 @@ class Task(eqx.Module):
         return self.optimizer.rate
 
     @property
+    def mean_field(self) -> bool:
+        """Whether the scaling is mean-field: losses are means over inputs, and Phi is of activations, not features."""
+        return bool(getattr(self.settings, "mean_field", False))
+
+    @property
     def steps(self) -> int:
         """Gradient steps."""
         return self.updates * self.substeps
@@ -129,12 +134,6 @@ class Task(eqx.Module):
         which = jnp.asarray([sizes.index(size) for size in self.batches.sizes])[update]
         return cast(Array, jax.lax.switch(which, [of(size) for size in sizes], f, y))
 
-    def every_step(self) -> "Task":
-        """The same task, of whole batches at one rate, with every gradient step recorded."""
-        rate, updates = self.learning_rate / self.substeps, self.updates * self.substeps
-        plain = eqx.tree_at(lambda t: t.optimizer.rate, self, rate)
-        return dataclasses.replace(plain, updates=updates, substeps=1)
-
     def recorded(self) -> tuple[np.ndarray, np.ndarray]:
         """Which of all pairs, and of all passes, are kept."""
         steps = np.arange(self.updates + self.batches.constant) * self.substeps
@@ -154,6 +153,18 @@ class Task(eqx.Module):
         if self.batches.constant:
             sizes = np.repeat(sizes, self.updates + 1)
         return np.arange(self.batches.size)[None] < sizes[:, None]
+
+    def require_linear(self) -> None:
+        """Refuse an optimiser that is not linear in the gradients.
+
+        Raises:
+            ValueError: naming the argument.
+        """
+        if not isinstance(self.optimizer, SGD):
+            raise ValueError(
+                "optimizer must be a cs.SGD, linear in the gradients, where weights are not drawn: others are for "
+                "MLPs with method='weights'."
+            )
 
     def require_plain(self, what: str) -> None:
         """Refuse everything but gradient descent at one rate, on every input, of one output.

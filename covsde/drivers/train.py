@@ -15,7 +15,7 @@ from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
-from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, judged, keeps_kernels, system
+from covsde.drivers.trained import axes, collect, finish, judged, keeps_kernels, system, system_axes
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
@@ -73,11 +73,13 @@ def train(
         updates: steps of gradient descent; each is recorded.
         substeps: gradient steps per update, of η₀/substeps each: many approach gradient flow for a time η₀ per update.
         learning_rate: η₀, of order one, or one for each update: networks of width n use η₀/n on their hidden matrices.
-            For a ResNet the loss is the mean over the inputs, and networks use η₀γ₀²n on it.
-        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay; or of an MLP `Sign` or `Adam`.
+            For a ResNet the loss of an update is the mean over its batch, and networks use η₀γ₀²n on it.
+        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay λ: the share η₀λ/n of the weights
+            per update, n the width of networks, and for a ResNet the share η₀λ, of order one; of an MLP also `Sign` or
+            `Adam`.
         batches: indices of the inputs of every update, or a list of them per update; default: all. Inputs in no batch
             are test inputs: they are read, each jointly with the training, and do not slow it down.
-        centred: train f - f(0) in place of f.
+        centred: train f - f(0) in place of f; in the limit of a ResNet f(0) is 0.
         method: of the limit of an MLP, "law" reveals the weights of its layers where training meets them, "weights"
             draws them, at a cost that does not depend on the number of labels; default: by that number.
         paths: number of independent paths; for a deterministic limit, of particles or hidden units.
@@ -103,7 +105,7 @@ def train(
 
     Returns:
         `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
-        `TrainedKernels`, with outputs (updates + 1, P).
+        `TrainedKernels`, with outputs (updates + 1, M), or (updates + 1, M, C).
 
     Example:
         ```python
@@ -143,7 +145,8 @@ def train(
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     if grid is not None:
-        default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
+        fewest = max(_FEWEST_PARTICLES, 8 * (task.inputs + task.outputs))
+        default = min(default, max(fewest, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata(
@@ -174,13 +177,13 @@ def train(
     chunks = Chunks(
         lambda system_key, _: dispatch(system_key, chunk),
         system,
-        SYSTEM_AXES,
+        system_axes(task),
         typed_key(key),
         systems,
         1,
         "particles",
     )
-    size = (tau.size * 4 * (task.inputs * (task.updates + 1)) ** 2) * 8
+    size = (tau.size * 4 * len(task.labels()) ** 2) * 8
     return Plan(chunks, settings, kind, partial(collect, task, tau, grid.sampled), size, progress, checkpoint)
 
 
@@ -283,7 +286,8 @@ def train_networks(
         substeps: as for `train`.
         learning_rate: η₀; the networks use η₀/n, ResNets η₀γ₀²n on the mean over the inputs of the loss.
         optimizer: as for `train`; with method="weights" also any of optax, which is given the gradients of the loss in
-            weights that are N(0, 1) at initialization, and whose rates are its own: η₀/n for gradient descent.
+            weights that are N(0, 1) at initialization, and whose rates are its own: η₀/n for gradient descent, for a
+            ResNet η₀γ₀²n on the mean over a batch.
         batches: as for `train`.
         centred: as for `train`.
         width: neurons per layer, n.

@@ -41,13 +41,18 @@ def keeps_kernels(architecture: AbstractTrainable, task: Task, kernels: bool | s
 def axes(task: Task, kernels: bool, per_output: bool) -> dict[str, int]:
     """Where the paths are in the arrays of `finish`."""
     found = dict(Training.path_axis)
-    if task.batches.whole and kernels:
+    if not _moves(task, kernels):
         del found["moved"]
     if not tested(task).size:
         del found["test_losses"]
     if not per_output:
         del found["G_outputs"], found["ntk_outputs"]
     return found
+
+
+def _moves(task: Task, kernels: bool) -> bool:
+    """Whether movement is an array of its own: where Phi does not have it of all inputs."""
+    return task.mean_field or not (task.batches.whole and kernels)
 
 
 def tested(task: Task) -> NDArray[np.int_]:
@@ -72,13 +77,10 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
         X[:, gone[:, :, None] | gone[:, None, :]] = np.nan
     if y.ndim == 1:
         outputs = outputs[..., 0]
-    found = {"losses": _losses(task, outputs, task.batches.trained)}
+    found = losses(task, outputs)
     rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
     rest &= np.all(np.isfinite(found["losses"]), axis=0)
-    tests = tested(task)
-    if tests.size:
-        found["test_losses"] = _losses(task, outputs, tests) / tests.size
-    if not (task.batches.whole and kernels):
+    if _moves(task, kernels):
         assert trajectory.moved is not None
         found["moved"] = np.array(np.moveaxis(np.asarray(trajectory.moved), -1, 2))
         found["moved"][np.broadcast_to(~valid[:, None], found["moved"].shape[:3])] = np.nan
@@ -101,11 +103,18 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
     }
 
 
-def _losses(task: Task, outputs: NDArray[Any], chosen: Any) -> NDArray[Any]:
-    """Summed over the chosen inputs, of outputs (updates + 1, paths, M[, C])."""
-    index = np.asarray(chosen)
-    f, y = outputs[:, :, index], np.asarray(task.data.targets)[index]
-    return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
+def losses(task: Task, outputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Of outputs (updates + 1, paths, M[, C]): losses of the trained inputs, summed or at mean-field scale averaged,
+    and averaged over the test inputs whose targets are known, if there are some; (updates + 1, paths) each."""
+
+    def over(chosen: Any) -> NDArray[Any]:
+        index = np.asarray(chosen)
+        f, y = outputs[:, :, index], np.asarray(task.data.targets)[index]
+        return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
+
+    trained, tests = task.batches.trained, tested(task)
+    found = {"losses": over(trained) / (len(trained) if task.mean_field else 1)}
+    return found | ({"test_losses": over(tests) / tests.size} if tests.size else {})
 
 
 # The error of the step that is let pass: what features move in one, against their size, to the order of the scheme. And
@@ -134,36 +143,35 @@ def judged(training: AnyTraining) -> AnyTraining:
     return dataclasses.replace(training, metadata=training.metadata | {"unresolved": share})
 
 
-SYSTEM_AXES = dict.fromkeys(KernelTrajectory._fields, 0)
+def system_axes(task: Task) -> dict[str, int]:
+    """Where the systems of particles are in the arrays of `system`."""
+    return dict.fromkeys((name for name in KernelTrajectory._fields if name != "moved" or not task.batches.whole), 0)
 
 
 def system(found: KernelTrajectory) -> Arrays:
     """One system of particles as a chunk."""
-    return {name: np.asarray(x)[None] for name, x in found._asdict().items()}
+    return {name: np.asarray(x)[None] for name, x in found._asdict().items() if x is not None}
 
 
 def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metadata: dict[str, Any]) -> TrainedKernels:
     """Mean over independent systems of particles, with standard errors from their spread, and what each adds to it."""
     systems, targets = metadata["systems"], np.asarray(task.data.targets)
+    if targets.ndim == 1 and not task.data.column:
+        stacked = stacked | {"outputs": stacked["outputs"][..., 0]}
     means, errors, replicates = {}, {}, {}
     with np.errstate(invalid="ignore", over="ignore"):
-        for name in KernelTrajectory._fields:
-            values = stacked[name].astype(np.float64)
+        for name, array in stacked.items():
+            values = array.astype(np.float64)
             means[name] = values.mean(axis=0)
             spread = values.std(axis=0, ddof=1) / np.sqrt(systems) if systems > 1 else np.full(values.shape[1:], np.nan)
             errors[name] = spread if sampled else np.zeros(values.shape[1:])
             if sampled and systems > 1:
                 replicates[name] = (systems * means[name] - values) / (systems - 1)
-        good = np.all(np.abs(stacked["outputs"]) <= _ceiling(task), axis=2)
+        sizes = np.abs(stacked["outputs"])
+        good = np.all(sizes.reshape(*sizes.shape[:2], -1) <= _ceiling(task), axis=2)
     valid = np.logical_and.accumulate(good.all(axis=0))
-    P = targets.size
-    gone = np.repeat(~valid, P)
-    for part in (means, errors, replicates):
-        if part:
-            part["outputs"][..., ~valid, :] = np.nan
-            part["ntk"][..., ~valid, :, :] = np.nan
-            for name in ("H", "Phi", "G", "A"):
-                part[name][..., gone[:, None] | gone[None, :]] = np.nan
+    for part in filter(None, (means, errors, replicates)):
+        _forget(task, part, valid)
     finite = all(np.all(np.isfinite(x)) for x in means.values())
     status = PathStatus.FINE if finite else (PathStatus.NOT_FINITE if valid[-1] else PathStatus.EXPLODED)
     if not finite:
@@ -175,20 +183,33 @@ def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metad
             stacklevel=4,
         )
 
-    def losses(outputs: NDArray[Any]) -> NDArray[Any]:
-        flat = jnp.asarray(outputs.reshape(-1, P))
-        return np.asarray(jax.vmap(lambda f: task.loss(f, jnp.asarray(targets)))(flat)).reshape(outputs.shape[:-1])
+    def of(outputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return losses(task, outputs[..., 0] if task.data.column else outputs)
 
     if replicates:
-        replicates["losses"] = losses(replicates["outputs"])
+        parts = of(np.moveaxis(replicates["outputs"], 0, 1))
+        replicates |= {name: np.moveaxis(x, 1, 0) for name, x in parts.items()}
     found = TrainedKernels(
         tau=np.asarray(tau),
-        targets=targets,
-        losses=losses(means["outputs"]),
+        targets=targets[:, None] if task.data.column else targets,
         standard_error=errors,
         status=status,
         metadata=metadata,
         replicates=replicates,
+        labels=task.labels(),
         **means,
+        **{name: x[:, 0] for name, x in of(means["outputs"][:, None]).items()},
     )
     return judged(found)
+
+
+def _forget(task: Task, part: dict[str, NDArray[Any]], valid: NDArray[np.bool_]) -> None:
+    """NaN in the place of everything after training has diverged; a leading axis of systems may be there."""
+    gone = ~valid[task.labels()[:, 0]]
+    single = np.ndim(task.data.targets) == 1 and not task.data.column
+    (part["outputs"][..., None] if single else part["outputs"])[..., ~valid, :, :] = np.nan
+    part["ntk"][..., ~valid[: part["ntk"].shape[-3]], :, :] = np.nan
+    for name in ("H", "Phi", "G", "A"):
+        part[name][..., gone[:, None] | gone[None, :]] = np.nan
+    if "moved" in part:
+        part["moved"][..., ~valid, :, :] = np.nan

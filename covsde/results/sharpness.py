@@ -23,11 +23,13 @@ def sharpness(run: Any, loss: Loss | None) -> NDArray[Any]:
     scale = run.metadata.get("tangent_scale")
     if scale is None:
         raise ValueError("sharpness needs the scale of the tangent kernel, which results of earlier versions lack.")
-    kernel = _kernel(run) * scale
+    kernel = _kernel(run)
+    scales = np.broadcast_to(np.asarray(scale, float), len(kernel))
     found = np.full(run.losses.shape, np.nan)
     f0 = run.outputs[0] if run.metadata.get("centred") else np.zeros_like(run.outputs[0])
     axis = -run.targets.ndim  # of the inputs in outputs
     for update, Theta in enumerate(kernel):
+        Theta = Theta * scales[update]
         batch = run.labels[run.labels[:, 0] == update, 1]
         f, y = np.take(run.outputs[update] - f0, batch, axis=axis), run.targets[batch]
         size = y.size

@@ -53,15 +53,15 @@ class Training(Record):
 
     Inputs in no batch are tests: they have outputs, losses and movement, each exact jointly with the training.
 
-    For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
-    g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
+    For ResNets losses are means over the trained inputs, and the kernels are those of `TrainedKernels`: Phi of the
+    activations of a block, φ(h)·φ(h)/N, G and A with g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
 
     Args:
         tau: layer times ℓ/L, increasing from 0 to 1, (times,).
         targets: y (M,), or (M, C) for several outputs.
         outputs: f before each update and after the last, (updates + 1, paths, M), or (updates + 1, paths, M, C) for
             targets with columns.
-        losses: over all trained inputs, (updates + 1, paths).
+        losses: summed over all trained inputs, (updates + 1, paths); for ResNets their mean.
         Phi: forward covariance h(a)·h(b)/n, (times, paths, N, N).
         G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N); for several outputs the
             gradients are those of Σ_c Δ_c f_c, with Δ = -∂loss/∂f.

@@ -21,6 +21,7 @@ from covsde.architectures.resnet.training import (
     check_limit,
     check_networks,
     is_linear,
+    labels_of,
     step_of_infinite_depth,
     train_block,
     train_drawn,
@@ -214,33 +215,29 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
         """Bounded by the vectors of every block and pair; a limit's particles are counted as its width is."""
-        size = 8 * task.pairs * (sizes.depth + 1) * itemsize
+        size = 8 * labels_of(task) * (sizes.depth + 1) * itemsize
         return max(1, min(512, TRAINING // (size * sizes.width))) if sizes.width else max(512, 2 * TRAINING // size)
 
     def check_training(self, task: Task, sizes: Sizes) -> None:
         """Refuse a block without a limit or networks of this kind, and widths without room."""
-        task.require_plain("training of a ResNet")
+        if sizes.per_output:
+            raise ValueError("kernels='outputs' is for MLPs: of several outputs a ResNet has one kernel; drop it.")
         if not sizes.kernels:
             raise ValueError("kernels=False is for MLPs: kernels are what a ResNet is trained by; drop it.")
         if sizes.width:
             check_networks(self.block, task, sizes)
         else:
-            check_limit(self.block, task)
+            check_limit(self.block, task, None if is_linear(self.activation) else sizes.draws)
 
-    def tangent_scale(self, task: Task, sizes: Sizes) -> float:
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float | list[float]:
         """1/P, for the loss is the mean over a batch."""
-        return 1 / task.batches.size
+        each = [1 / size for size in task.batches.sizes]
+        return each[0] if len(set(each)) == 1 else each
 
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
         """Gradient descent in causal order; `sizes.depth` is the depth if that is finite."""
-        found = train_block(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
-        pairs, steps = task.recorded()
-        H, Phi, G, A = (X[:, pairs][:, :, pairs] for X in (found.H, found.Phi, found.G, found.A))
-        return KernelTrajectory(found.outputs[steps], H, Phi, G, A, found.ntk[steps])
+        return train_block(self.block, self.activation, float(self.beta), task, sizes, key)
 
     def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """In law (width · pairs² per block) or by real weights (width² · pairs)."""
-        found = train_drawn(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
-        pairs, steps = task.recorded()
-        Phi, G, A = (X[:, :, pairs][:, :, :, pairs] for X in (found.Phi, found.G, found.A))
-        return Trajectory(found.outputs[steps], Phi, G, A, found.ntk[steps])
+        return train_drawn(self.block, self.activation, float(self.beta), task, sizes, key)
