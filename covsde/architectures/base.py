@@ -122,7 +122,7 @@ class AbstractTrainable(AbstractArchitecture):
 
     @abc.abstractmethod
     def tangent_scale(self, task: Task, sizes: Sizes) -> float | list[float]:
-        """c in df/dη₀ = c · ntk · Δ, by which a small step of gradient descent moves outputs; one per update if many."""
+        """c in df/dη₀ = c · ntk · Δ, by which a small step moves outputs; one per update if they differ."""
 
     @abc.abstractmethod
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory | KernelTrajectory:
