@@ -276,7 +276,7 @@ def test_the_limit_is_that_of_networks_with_weights_at_two_widths(case: str) -> 
 
 @pytest.mark.thorough
 def test_blocks_of_two_matrices_are_the_limit_of_their_networks() -> None:
-    """a + b/N through N = 20 and 60, M = 32 N: what is left is of order N/(L M) = 1/128, and 0.015 is allowed for it."""
+    """a + b/N through N = 20 and 60, M = 32 N: what is left is of order N/(L M) = 1/128; 0.015 is allowed for it."""
     V0, settings = CASES["two outputs, batches, schedule, heavy ball"]
     res = cs.ResNet("tanh", 1.2, cs.TwoMatrix(32.0))
     same: dict[str, Any] = {"depth": 4, "richness": 0.8, "save_at": [0, 1], "updates": 3} | settings
