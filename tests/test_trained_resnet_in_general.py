@@ -76,12 +76,13 @@ def test_without_forces_a_decay_shrinks_the_branches_and_the_ends_that_learn() -
     # H at the top is β_k² H_0 (1 + β² β_k²/L)^L, without the first factor if the input layer is frozen.
     for trained, rule in ((True, SGD(0.5, weight_decay=0.6)), (False, SGD(0.5, weight_decay=0.6, decoupled=True))):
         run = cs.train(
-            LINEAR, [[2.0]], targets=[0.0], updates=3, depth=4, optimizer=rule, save_at=[0, 1], train_input=trained
+            LINEAR, [[2.0]], targets=[[0.0]], updates=3, depth=4, optimizer=rule, save_at=[0, 1], train_input=trained
         )
         share = 0.7 ** np.arange(4)
         expected = 2 * (1 + 1.2**2 * share**2 / 4) ** 4 * (share**2 if trained else 1)
         np.testing.assert_allclose(np.diag(run.H[-1]), expected, rtol=1e-10)
-        np.testing.assert_allclose(run.outputs, 0, atol=1e-12)
+        np.testing.assert_allclose(run.outputs, np.zeros((4, 1, 1)), atol=1e-12)
+        assert (run.targets.shape, run.accuracy().shape, run.test_losses) == ((1, 1), (4,), None)
 
 
 @pytest.mark.parametrize(
@@ -273,18 +274,25 @@ def test_the_limit_is_that_of_networks_with_weights_at_two_widths(case: str) -> 
     assert np.max(error) < 0.01
 
 
+@pytest.mark.thorough
 def test_blocks_of_two_matrices_are_the_limit_of_their_networks() -> None:
-    """Networks with M = 32 N: what is left is of order N/(L M), 1/128 here, and 1/N; ±0.02 is allowed for them."""
+    """a + b/N through N = 20 and 60, M = 32 N: what is left is of order N/(L M) = 1/128; 0.015 is allowed for it."""
     V0, settings = CASES["two outputs, batches, schedule, heavy ball"]
     res = cs.ResNet("tanh", 1.2, cs.TwoMatrix(32.0))
     same: dict[str, Any] = {"depth": 4, "richness": 0.8, "save_at": [0, 1], "updates": 3} | settings
     limit = cs.train(res, V0, paths=8000, **same)
-    run = cs.train_networks(res, V0, width=24, draws=300, method="weights", dtype=np.float32, **same)
-    value, error = values(run)
+    (a, da), (b, db) = (
+        values(cs.train_networks(res, V0, width=n, draws=draws, method="weights", dtype=np.float32, **same))
+        for n, draws in ((20, 600), (60, 200))
+    )
     exact = np.concatenate([limit.outputs[1:].ravel(), limit.moved[-1, -1]])
+    difference, error = 1.5 * b - 0.5 * a - exact, np.hypot(1.5 * db, 0.5 * da)
+    print(
+        "largest difference", np.max(np.abs(difference)), "z", np.sqrt(np.mean((difference / error) ** 2)), error.max()
+    )
     assert np.max(np.abs(exact)) > 0.3
-    assert np.all(np.abs(value - exact) < 4 * error + 0.02)
-    assert np.max(error) < 0.02
+    assert np.all(np.abs(difference) < 4 * error + 0.015)
+    assert np.max(error) < 0.015
 
 
 def test_an_optimiser_of_optax_trains_networks() -> None:
@@ -339,10 +347,6 @@ def test_results_know_their_labels_tests_and_accuracies(tmp_path: Path) -> None:
     table = cs.compare(run, networks)
     assert [r.statistic for r in table.rows][-2:] == ["mean test loss at the end", "mean test accuracy at the end"]
     np.testing.assert_allclose(networks.losses[0].mean(), run.losses[0], rtol=0.5)
-    column = cs.train(LINEAR, V3, targets=[[1.0], [0.5], [np.nan]], batches=[0, 1], updates=1, depth=2)
-    assert column.outputs.shape == (2, 3, 1)
-    assert column.accuracy().shape == (2,)
-    assert column.test_losses is None
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

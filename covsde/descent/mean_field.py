@@ -11,7 +11,7 @@ one covector Σ_c Δ_c w_c per label is pulled back, because an update needs no 
 After the training come inputs that are only read: in no batch, or not in all of them. A pass needs W(0) and the updates
 before it, and it does not matter in which order a Gaussian matrix is revealed. Each test input is read on its own.
 
-Source: arXiv 2205.09653, 2309.16620 (the scaling).
+Source: arXiv 2309.16620 (the scaling).
 """
 
 from collections.abc import Callable
