@@ -1,5 +1,6 @@
 """Infinite depth-and-width limits of neural networks, checked against finite networks."""
 
+from covsde import _command as _command
 from covsde import extend as extend
 from covsde import testing as testing
 from covsde._moved import announce as _announce
@@ -49,6 +50,8 @@ from covsde.comparison.extrapolation import extrapolate as extrapolate
 from covsde.comparison.extrapolation import richardson as richardson
 from covsde.comparison.table import CurveComparison as CurveComparison
 from covsde.descent.optimizers import SGD as SGD
+from covsde.descent.optimizers import Adam as Adam
+from covsde.descent.optimizers import Sign as Sign
 from covsde.drivers.correlation_law import correlation_law as correlation_law
 from covsde.drivers.gradients import sample_network_gradients as sample_network_gradients
 from covsde.drivers.gradients import simulate_gradients as simulate_gradients
@@ -75,6 +78,7 @@ from covsde.results.kernels import LazyTraining as LazyTraining
 from covsde.results.output_law import OutputLaw as OutputLaw
 from covsde.results.status import FailedPathsWarning as FailedPathsWarning
 from covsde.results.status import PathStatus as PathStatus
+from covsde.results.status import UnresolvedStepWarning as UnresolvedStepWarning
 from covsde.results.trained_kernels import TrainedKernels as TrainedKernels
 from covsde.results.training import Training as Training
 from covsde.results.velocities import Velocities as Velocities

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
+from covsde.numerics.identity import told
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
 
@@ -31,7 +32,7 @@ class AbstractActivation(eqx.Module):
         """The elementwise function φ_s that a layer of this width applies."""
 
     @abc.abstractmethod
-    def normalisation(self, width: int) -> float:
+    def normalisation(self, width: int) -> Hyperparameter:
         """c(n) = 1 / E[φ_s(g)²], g ~ N(0, 1), exact at this width."""
 
 
@@ -119,10 +120,10 @@ class ShapedReLU(AbstractActivation):
         """The piecewise linear function at this width."""
         return _piecewise_linear(*self.slopes(width))
 
-    def normalisation(self, width: int) -> float:
+    def normalisation(self, width: int) -> Hyperparameter:
         """c(n) = 2 / (s₊² + s₋²)."""
         s_plus, s_minus = self.slopes(width)
-        if s_plus == s_minus == 0:
+        if not is_traced((s_plus, s_minus)) and s_plus == s_minus == 0:
             raise ValueError(
                 f"width={width} makes both slopes of ShapedReLU({self.c_plus}, {self.c_minus}) zero: use another width."
             )
@@ -150,7 +151,7 @@ class LeakyReLU(AbstractActivation):
         """The piecewise linear function; the width does not enter."""
         return _piecewise_linear(1.0, self.negative_slope)
 
-    def normalisation(self, width: int) -> float:
+    def normalisation(self, width: int) -> Hyperparameter:
         """c = 2 / (1 + negative_slope²)."""
         return 2 / (1 + self.negative_slope**2)
 
@@ -165,6 +166,18 @@ class Identity(AbstractActivation):
     def normalisation(self, width: int) -> float:
         """c = 1."""
         return 1.0
+
+
+def with_slopes_as_arrays(module: Any, dtype: Any) -> Any:
+    """An architecture whose shaped ReLU has its slopes as arrays, so that others do not recompile what it computes."""
+
+    def numbers(node: Any) -> Any:
+        if not isinstance(node, ShapedReLU):
+            return node
+        slopes = jnp.asarray(node.c_plus, dtype), jnp.asarray(node.c_minus, dtype)
+        return eqx.tree_at(lambda a: (a.c_plus, a.c_minus), node, slopes)
+
+    return jax.tree.map(numbers, module, is_leaf=lambda node: isinstance(node, ShapedReLU))
 
 
 def _exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -219,7 +232,7 @@ class ShapedSmooth(AbstractActivation):
             fn = SMOOTH[fn]
         if not callable(fn):
             raise ValueError(f"fn must be a JAX function of one number such as jnp.tanh, got {fn!r}.")
-        self.fn = fn
+        self.fn = fn = told(fn)
         self.exponent = _shaping_exponent(exponent)
         not_zero = "must not be 0 or nearly so, got {}: it is the inverse strength of shaping; use a=1.0."
         self.a = hyperparameter("a", a, lambda a: abs(a) >= 1e-4, not_zero)

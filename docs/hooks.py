@@ -7,14 +7,16 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MARKER = "<!-- gallery -->"
+# Title of a group -> the first words of its scripts' names.
 GROUPS = {
-    "demo": "The tour",
-    "mlp": "Shaped and unshaped MLPs",
-    "output": "Outputs",
-    "shape": "Shaped by gradient descent",
-    "feature": "Feature learning",
-    "resnet": "ResNets",
-    "transformer": "Transformers",
+    "The tour": ("demo",),
+    "Shaped and unshaped MLPs": ("mlp",),
+    "Outputs": ("output",),
+    "Shaped by gradient descent": ("shape",),
+    "Feature learning": ("feature",),
+    "Training in general": ("digits", "transfer", "sharpness", "best"),
+    "ResNets": ("resnet",),
+    "Transformers": ("transformer",),
 }
 # A script whose picture stands elsewhere under docs/.
 ELSEWHERE = {"demo_digits": "digits.png"}
@@ -39,8 +41,8 @@ def gallery() -> str:
     """One entry for every script in experiments/: figure, sentence, papers, command."""
     lines: list[str] = []
     seen: set[str] = set()
-    for prefix, title in GROUPS.items():
-        entries = [e for e in _experiments() if e.name.split("_")[0] == prefix]
+    for title, words in GROUPS.items():
+        entries = [e for e in _experiments() if e.name.split("_")[0] in words]
         seen.update(e.name for e in entries)
         lines += [f"## {title}", ""]
         for entry in entries:

@@ -23,7 +23,13 @@ class Paper(NamedTuple):
 
 # By arXiv number; by the word that cites it for what has none.
 PAPERS = {
+    "1412.6980": Paper("D. Kingma, J. Ba", 2015, "Adam: A Method for Stochastic Optimization"),
     "1711.05101": Paper("I. Loshchilov, F. Hutter", 2019, "Decoupled Weight Decay Regularization"),
+    "1802.04434": Paper(
+        "J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar",
+        2018,
+        "signSGD: Compressed Optimisation for Non-Convex Problems",
+    ),
     "1806.07572": Paper(
         "A. Jacot, F. Gabriel, C. Hongler",
         2018,
@@ -33,6 +39,11 @@ PAPERS = {
         "B. Hanin, M. Nica", 2018, "Products of Many Large Random Matrices and Gradients in Deep Neural Networks"
     ),
     "2011.14522": Paper("G. Yang, E. Hu", 2020, "Feature Learning in Infinite-Width Neural Networks"),
+    "2103.00065": Paper(
+        "J. Cohen, S. Kaur, Y. Li, J. Z. Kolter, A. Talwalkar",
+        2021,
+        "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability",
+    ),
     "2104.11734": Paper(
         "J. Zavatone-Veth, C. Pehlevan", 2021, "Exact marginal prior distributions of finite Bayesian neural networks"
     ),
@@ -69,6 +80,11 @@ PAPERS = {
     ),
     "2310.12079": Paper(
         "M. Li, M. Nica", 2023, "Differential Equation Scaling Limits of Shaped and Unshaped Neural Networks"
+    ),
+    "2402.17457": Paper(
+        "L. Noci, A. Meterez, T. Hofmann, A. Orvieto",
+        2024,
+        "Super Consistency of Neural Network Landscapes and Learning Rate Transfer",
     ),
     "2403.02579": Paper(
         "A. Cowsik, T. Nebabu, X.-L. Qi, S. Ganguli",

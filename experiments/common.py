@@ -205,6 +205,16 @@ def share(hits: Any) -> tuple[float, float]:
     return p, math.sqrt(p * (1 - p) / hits.size)
 
 
+def teacher(trained: int, tested: int, seed: int, dimensions: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """A regression to learn: the Gram matrix of Gaussian inputs, those of training first, and targets x₁ + (x₂² - 1)/2.
+
+    Returns:
+        V0 (M, M) and targets (M,), M = trained + tested.
+    """
+    x = np.random.default_rng(seed).standard_normal((trained + tested, dimensions))
+    return cs.gram(x), x[:, 0] + (x[:, 1] ** 2 - 1) / 2
+
+
 def replace(target: Path, save: Callable[[Path], Any]) -> None:
     """Save beside the target and move it there, so that an interrupted run leaves no half of a file."""
     temporary = target.with_name(f".{os.getpid()}-{target.name}")

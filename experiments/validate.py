@@ -24,6 +24,7 @@ SECTIONS = (
     "velocities",
     "feature_learning",
     "many_updates",
+    "training_in_general",
     "resnet",
     "trained_resnet",
     "transformer",

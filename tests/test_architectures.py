@@ -44,4 +44,4 @@ class Wrong(cs.MLP):
 def test_a_wrong_architecture_fails() -> None:
     wrong = Wrong(cs.ShapedReLU(0.3, -0.7), 0.5)
     with pytest.raises(AssertionError, match="log V_00 of networks in law and with weights"):
-        check_architecture(wrong, Sample(np.array([[1.0, 0.4], [0.4, 0.8]])))
+        check_architecture(wrong, Sample(np.array([[1.0, 0.4], [0.4, 0.8]]), draws=4000))

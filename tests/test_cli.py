@@ -373,6 +373,32 @@ def test_train_serves_resnets(targets, capsys):
     np.testing.assert_array_equal(limit.outputs, same.outputs)
 
 
+def test_train_serves_test_rows_classes_and_momentum_of_resnets(folder):
+    np.save("x.npy", np.random.default_rng(0).standard_normal((5, 4)))
+    np.save("y.npy", np.array([0.0, 1, 2, 1, 0]))
+    options = [
+        "--inputs",
+        "x.npy",
+        "--targets",
+        "y.npy",
+        "--architecture",
+        "resnet",
+        "--limit-depth",
+        "3",
+        "--depth",
+        "3",
+    ]
+    options += ["--rows", "0", "1", "2", "--test-rows", "3", "4", "--loss", "cross_entropy", "--momentum", "0.5"]
+    run = ["--updates", "2", "--paths", "512", "--draws", "8", "--widths", "24", "--method", "weights", "--quiet"]
+    assert main(["train", *options, *run]) == 0
+    limit = covsde.TrainedKernels.load("covsde-train/limit.npz")
+    networks = Training.load("covsde-train/network-width-24.npz")
+    assert limit.outputs.shape == (3, 5, 3)
+    assert networks.outputs.shape == (3, 8, 5, 3)
+    np.testing.assert_array_equal(limit.tests, [3, 4])
+    assert limit.test_losses.shape == limit.accuracy(trained=False).shape == (3,)
+
+
 def test_list(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out

@@ -182,7 +182,7 @@ def test_statistics_of_ones_own() -> None:
     }
     c = compare(ensemble(500, 0), network(500, 1), statistics=trace)
     assert [r.statistic for r in c.rows] == ["trace", "median det"]
-    with pytest.raises(ValueError, match="statistics: 'x' must be"):
+    with pytest.raises(ValueError, match="statistics: 'x' must name a function"):
         compare(ensemble(5, 0), network(5, 1), statistics={"x": ("mode", np.linalg.det)})
 
 
@@ -436,7 +436,7 @@ def test_results_of_two_kinds_are_not_compared() -> None:
         compare(training(50, 0), gradients(50, 0))
     with pytest.raises(ValueError, match="statistics are for ensembles"):
         compare(gradients(50, 0), gradients(50, 1), statistics={})
-    with pytest.raises(ValueError, match="needs results of covsde"):
+    with pytest.raises(ValueError, match="limit must be a result of covsde"):
         compare(np.eye(2), gradients(50, 0))
     longer = training(50, 1)
     shorter = dataclasses.replace(longer, outputs=longer.outputs[:3], losses=longer.losses[:3])

@@ -104,6 +104,24 @@ def test_arrays_of_numpy(tmp_path):
         read_matrix(tmp_path / "images.npy")
 
 
+def test_text_in_other_encodings_is_read_or_named(tmp_path):
+    (tmp_path / "x.csv").write_bytes("a\tb\n1.5\t2.5\n3.5\t4.5\n".encode("utf-16"))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "x.csv"), X)
+    (tmp_path / "x.csv").write_bytes("größe,b\n1.5,2.5\n".encode("latin-1"))
+    with pytest.raises(UnreadableFile, match=r"is no text in UTF-8 \(byte 2 is 0xf6\): save it as CSV in UTF-8"):
+        read_matrix(tmp_path / "x.csv")
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(UnreadableFile, match="holds 0 arrays and must hold one"):
+        read_matrix(tmp_path / "none.npz")
+
+
+def test_python_objects_in_arrays_are_not_unpickled(tmp_path):
+    for name, save in (("x.npy", np.save), ("x.npz", np.savez)):
+        save(tmp_path / name, np.array([[1, "a"]], object))
+        with pytest.raises(UnreadableFile, match="holds Python objects, which take pickle to read"):
+            read_matrix(tmp_path / name)
+
+
 IRIS = "id,length,width,class,sign\n17,1.5,2.5,setosa,1\n18,3.5,4.5,virginica,-1\n"
 
 

@@ -26,7 +26,7 @@ FLOORS = (
     ("inputs",),
     ("numerics",),
 )
-FRONT = {"covsde", "covsde.__main__", "covsde._moved"}
+FRONT = {"covsde", "covsde.__main__", "covsde._command", "covsde._moved"}
 OPTIONAL = {"matplotlib", "tqdm", "scipy.stats", "mpmath", "importlib.metadata"}  # heavy, or not installed everywhere
 HYPERPARAMETERS = {"blocks", "attention"}  # of a family; no equations
 MATCHMAKERS = {"covsde.architectures.matching", "covsde.architectures.registry", "covsde.extend"}
@@ -34,7 +34,6 @@ RECORDS = {"PathRecord", "Record"}
 
 TASK = "minibatches of data and labels: room for the Task of training once that has batches"
 PLAN = "a question of one family: a driver that lives with it"
-PASSES = "one function per training with its passes as closures: to be taken apart"
 DRIVER = "the docstring and the arguments of a public function, beside its checks and its record"
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "an import circle": {},
@@ -55,11 +54,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     f"a function of more than {FUNCTION} lines": {
-        PASSES: (
-            "covsde.architectures.resnet.network.training:descend_low_rank",
-            "covsde.descent.hidden_units:train_units",
-            "covsde.descent.particles:train_particles",
-        ),
         DRIVER: (
             "covsde.drivers.simulate:simulate",
             "covsde.drivers.train:train",

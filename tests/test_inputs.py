@@ -86,6 +86,12 @@ CASES = [
     ("cs.MLP(relu, 0.0)", "ValueError", "depth_to_width must be a positive finite number, got 0.0"),
     ("cs.MLP(relu, float('nan'))", "ValueError", "depth_to_width must be a finite number, got nan"),
     ("cs.MLP(jnp.tanh, 1.0)", "ValueError", "wrap a smooth function as ShapedSmooth(fn)"),
+    ("cs.MLP('tanh', 1.0)", "ValueError", "got 'tanh'; write ShapedSmooth('tanh')."),
+    (
+        "cs.MLP('relu', 1.0)",
+        "ValueError",
+        "ShapedReLU(c_plus, c_minus) for the limit, or LeakyReLU(0.0) unshaped.",
+    ),
     ("cs.ShapedReLU(float('inf'), 0.0)", "ValueError", "c_plus must be a finite number, got inf"),
     ("cs.ShapedSmooth(jax.nn.relu)", "ValueError", "fn must be smooth at 0"),
     ("cs.ShapedSmooth(jnp.cos)", "ValueError", "fn must have fn'(0) ≠ 0"),

@@ -243,3 +243,19 @@ def test_the_depth_follows_the_aspect_ratio() -> None:
     assert MLP(Identity(), 0.5).depth(50) == 25
     assert MLP(Identity(), 2.0).depth(33) == 66
     assert MLP(Identity(), 0.01).depth(10) == 1
+
+
+def test_another_slope_does_not_compile_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced, sample = [], MLP.sample_grams
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        traced.append(1)
+        return sample(*args, **kwargs)
+
+    monkeypatch.setattr(MLP, "sample_grams", count)
+    means = []
+    for slope in (-1.0, -0.5, 0.25):
+        mlp = MLP(ShapedReLU(0.0, slope), depth_to_width=0.5)
+        means.append(sample_networks(mlp, np.eye(2), width=4, draws=8, method="law").V[-1, :, 0, 1].mean())
+    assert len(traced) == 1
+    assert len(set(means)) == 3

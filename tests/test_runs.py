@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import covsde as cs
+from covsde.numerics.identity import identity
 from covsde.numerics.keys import GENERATOR, recorded_generator, typed_key
 from covsde.run import chunks
-from covsde.run.metadata import identity
+from covsde.run.checkpoint import DamagedChunkWarning
 
 
 def run(
@@ -59,7 +60,9 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, monkeypatch: pytest.Mo
     np.save(tmp_path / "x.npy", np.ones(3))
     parts[1].write_bytes((tmp_path / "x.npy").read_bytes())
     np.savez(parts[2], x=np.ones((2, 3)))  # a whole file, of fewer paths
-    np.testing.assert_array_equal(run(monkeypatch, 2, checkpoint=tmp_path), whole)
+    with pytest.warns(DamagedChunkWarning) as said:
+        np.testing.assert_array_equal(run(monkeypatch, 2, checkpoint=tmp_path), whole)
+    assert [str(w.message).split(": ")[-1] for w in said] == [f"chunk {c} is computed again." for c in range(3)]
     (tmp_path / "run.json").unlink()
     with pytest.raises(ValueError, match="holds parts of a run but not its settings"):
         run(monkeypatch, 2, checkpoint=tmp_path)
@@ -80,7 +83,8 @@ def test_hyperparameters_are_told_apart_to_the_last_digit_and_functions_by_their
         cs.ShapedSmooth(lambda x: x + x**2),
         cs.ShapedSmooth(lambda x: x + x**3),
     ]
-    different += [cs.ShapedSmooth(jax.jit(lambda x: x + x**2)), cs.ShapedSmooth(jax.jit(lambda x: x + x**3))]
+    compiled = [cs.ShapedSmooth(jax.jit(lambda x: x + x**2)), cs.ShapedSmooth(jax.jit(lambda x: x + x**3))]
+    assert len({identity(activation) for activation in compiled}) == len(compiled)
     assert len({identity(activation) for activation in different}) == len(different)
     assert identity(cs.ShapedSmooth(shaped(2.0))) == identity(cs.ShapedSmooth(shaped(2.0)))
 

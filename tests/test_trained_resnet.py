@@ -16,9 +16,11 @@ from scipy import stats
 
 import covsde as cs
 from covsde.architectures.resnet.blocks import AbstractBlock
-from covsde.architectures.resnet.network.training import descend, descend_low_rank, learning_rates
+from covsde.architectures.resnet.network.descent import descend, learning_rates
+from covsde.architectures.resnet.network.low_rank import descend_low_rank
 from covsde.descent.losses import squared
-from covsde.descent.particles import UpdateRule, matched_normals
+from covsde.descent.mean_field import UpdateRule
+from covsde.descent.sources import Matched, Shape
 from covsde.descent.task import task_from
 from covsde.inputs.arguments import checked_switch
 from covsde.inputs.data import Data
@@ -89,14 +91,15 @@ def test_infinite_depth_is_reached_at_second_order(rate: float) -> None:
 
 def rule(fn: Any = lambda x: x, **changes: float) -> UpdateRule:
     values = {"scale": 0.5, "feature_rate": 0.1, "rate": 0.2, "richness": 1.0}
-    values |= {"train_input": 0.0, "train_output": 0.0, "response": 1.0} | changes
+    values |= {"train_input": 0.0, "train_output": 0.0, "response": 1.0, "skip": 1.0} | changes
     return UpdateRule(fn, **{k: jnp.asarray(v) for k, v in values.items()})
 
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_matched_normals_are_orthonormal_within_groups(groups: int) -> None:
     particles = 400 if groups == 1 else 160
-    sources = jax.jit(lambda k: matched_normals(k, 1, 3, 16, particles, jnp.dtype(float)))(jax.random.key(0))
+    shape = Shape(1, 1, 16, 3, 3)
+    sources = jax.jit(lambda k: Matched(particles).sources(k, shape, jnp.dtype(float)))(jax.random.key(0))
     vectors = np.concatenate([np.asarray(s).reshape(-1, particles) for s in sources])
     assert len(vectors) == 2 + 2 * 16 * 3
     gram = vectors @ vectors.T / particles
@@ -167,54 +170,73 @@ def test_a_small_richness_is_lazy(tanh: cs.TrainedKernels) -> None:
 BLOCKS = [cs.PreActivation(0.7), cs.TwoMatrix(1.5)]
 
 
+RULES = [
+    cs.SGD([0.4, 0.3], momentum=0.5, weight_decay=0.3),
+    cs.SGD([0.4, 0.3], momentum=0.5, nesterov=True, weight_decay=0.3, decoupled=True),
+]
+
+
+@pytest.mark.parametrize("optimizer", RULES, ids=["heavy ball, coupled", "nesterov, decoupled"])
 @pytest.mark.parametrize("block", BLOCKS, ids=["pre", "two"])
-def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock) -> None:
-    n, depth, beta, rate, gamma = 6, 3, 1.3, 0.4, 0.8
-    x = jnp.asarray(np.linalg.cholesky(PAIR) * math.sqrt(2))
-    y = jnp.asarray([1.0, -0.5])
-    network = cs.ResNet(jnp.tanh, beta, block).network(n, depth=depth, key=0, in_size=2, richness=gamma)
+def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock, optimizer: cs.SGD) -> None:
+    """Two outputs, two batches of two of the three inputs, and all three read: against JAX's gradients of the loss."""
+    n, depth, beta, gamma = 6, 3, 1.3, 0.8
+    V0 = np.array([[1, 0.5, 0.2], [0.5, 1, -0.3], [0.2, -0.3, 1]])
+    x = jnp.asarray(np.linalg.cholesky(V0) * math.sqrt(3))
+    y = np.array([[1.0, 0.3], [-0.5, 0.2], [0.4, -0.7]])
+    batches, parts = [[0, 1], [2]], ((0, 1), (2,))
+    network = cs.ResNet(jnp.tanh, beta, block).network(n, depth=depth, key=0, in_size=3, out_size=2, richness=gamma)
     strength = block.strength(n, depth)
     settings = rule(
         jnp.tanh,
         scale=beta * math.sqrt(strength / depth),
-        feature_rate=beta**2 * rate * gamma / (2 * depth),
-        rate=rate * gamma / 2,
+        feature_rate=beta**2 * gamma / depth,
+        rate=gamma,
         richness=gamma,
         train_input=1.0,
         train_output=1.0,
     )
-    task = task_from(
-        Data(PAIR, y), loss="squared", optimizer=rate, updates=2, substeps=1, settings=cs.ResNetTraining()
-    ).arrays(float)
-    f = descend(network, settings, x, task, (0, depth))[0]
+    ends = cs.ResNetTraining(train_input=True, train_readout=True)
+    steps: dict[str, Any] = {"optimizer": optimizer, "updates": 2, "substeps": 1, "batches": batches}
+    task = task_from(Data(V0, y), loss="squared", settings=ends, **steps).arrays(float)
+    f = descend(network, settings, x, task, (0, depth)).outputs
 
-    hidden_rate, end_rate = learning_rates(network, settings, task)
+    hidden_rate, end_rate = learning_rates(network, settings)
     if isinstance(block, cs.TwoMatrix):
-        assert float(hidden_rate) == pytest.approx(rate * gamma**2 * depth * 9 / 2)  # η_0 γ_0² L M / P
+        assert float(hidden_rate) == pytest.approx(gamma**2 * depth * 9)  # γ_0² L M
     else:
-        assert float(hidden_rate) == pytest.approx(rate * gamma**2 * n * depth ** (2 * block.exponent - 1) / 2)
-    assert float(end_rate) == pytest.approx(rate * gamma**2 * n / 2)
+        assert float(hidden_rate) == pytest.approx(gamma**2 * n * depth ** (2 * block.exponent - 1))
+    assert float(end_rate) == pytest.approx(gamma**2 * n)
 
-    @eqx.filter_jit
-    def update(network: Any) -> tuple[Any, jax.Array]:
-        slopes = eqx.filter_grad(lambda net: squared(net(x)[:, 0], y))(network)
-        for weights, r in (
-            (lambda net: net.hidden_weights, hidden_rate),
-            (lambda net: (net.input_weights, net.output_weights), end_rate),
-        ):
-            new = tuple(W - r * d for W, d in zip(weights(network), weights(slopes), strict=True))
-            network = eqx.tree_at(weights, network, new)
-        return network, network(x)[:, 0]
+    def parameters(net: Any) -> list[jax.Array]:
+        return [*net.hidden_weights, net.input_weights, net.output_weights]
 
-    expected, trained = [network(x)[:, 0]], network
-    for _ in range(2):
-        trained, out = update(trained)
-        expected.append(out)
-    np.testing.assert_allclose(f, np.concatenate(expected), rtol=1e-9)
+    trained = network
+    velocity: list[Any] = [0.0] * len(parameters(network))
+    expected = [network(x)]
+    for rows, eta in zip(parts, (0.4, 0.3), strict=True):
+        index = np.array(rows)
+
+        def loss(net: Any, index: Any = index) -> jax.Array:
+            return squared(net(x)[index], jnp.asarray(y[index])) / len(index)
+
+        slopes = parameters(eqx.filter_grad(loss)(trained))
+        new = []
+        for k, (W, slope) in enumerate(zip(parameters(trained), slopes, strict=True)):
+            u = -(hidden_rate if k < len(slopes) - 2 else end_rate) * slope
+            if not optimizer.decoupled:
+                u = u - optimizer.weight_decay * W
+            velocity[k] = optimizer.momentum * velocity[k] + u
+            step = u + optimizer.momentum * velocity[k] if optimizer.nesterov else velocity[k]
+            new.append((1 - eta * optimizer.weight_decay if optimizer.decoupled else 1.0) * W + eta * step)
+        trained = eqx.tree_at(parameters, trained, new)
+        expected.append(trained(x))
+    np.testing.assert_allclose(f, np.stack(expected), rtol=1e-9, atol=1e-12)
     if isinstance(block, cs.PreActivation):
         full = descend(network, settings, x, task, (0, depth))
         for backward in (None, network.hidden_weights[0]):
-            low = descend_low_rank(network, settings, beta, x, task, (0, depth), backward)
+            low = descend_low_rank(network, settings, x, task, (0, depth), backward)
+            low = low._replace(ntk=beta**2 * low.ntk)
             for a, b in zip(low, full, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 

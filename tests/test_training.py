@@ -1,6 +1,8 @@
 """Training in the proportional limit and in finite networks: exact identities, exact laws, and the approach."""
 
+import dataclasses
 import math
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -404,7 +406,43 @@ def test_extrapolation_in_the_step_is_for_runs_that_differ_in_their_steps(tanh: 
 # --- failures and arguments -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::covsde.FailedPathsWarning")
+def test_the_movement_per_step_is_that_of_the_features_over_the_steps(tanh: cs.Training) -> None:
+    coarse = limit(TANH, steps=25)
+    first = coarse.movement(1).max(axis=0)
+    assert np.all(coarse.movement_per_step() >= np.sqrt(first) / 25 - 1e-12)
+    assert coarse.metadata["unresolved"] == tanh.metadata["unresolved"] == 0.0
+    assert np.median(tanh.movement_per_step()) == pytest.approx(np.median(coarse.movement_per_step()) / 2, rel=0.1)
+    with pytest.raises(ValueError, match="networks have layers"):
+        dataclasses.replace(tanh, metadata={}).movement_per_step()
+
+
+def test_a_step_that_does_not_resolve_the_training_is_said(tanh: cs.Training) -> None:
+    with pytest.warns(cs.UnresolvedStepWarning, match=r"On \d+% of the paths features move by more than 10%.*50 steps"):
+        run = limit(TANH, learning_rate=1e6)
+    assert run.metadata["unresolved"] > 0.9
+    assert "not resolved by the steps" in repr(run)
+    assert "not resolved" not in repr(tanh)
+
+
+@pytest.mark.thorough
+def test_what_is_said_to_be_unresolved_depends_on_the_step_and_what_is_not_does_not() -> None:
+    def median(rate: float, steps: int) -> tuple[float, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cs.UnresolvedStepWarning)
+            run = cs.train(
+                cs.MLP(TANH, 0.2), PAIR, targets=[1, -1], learning_rate=rate, updates=1, steps=steps, paths=512
+            )
+        return float(np.median(np.abs(run.outputs[-1]))), run.metadata["unresolved"]
+
+    (coarse, told), (fine, still) = median(1e6, 20), median(1e6, 80)
+    assert fine / coarse > 2
+    assert min(told, still) > 0.9
+    (coarse, told), (fine, still) = median(10.0, 20), median(10.0, 80)
+    assert abs(fine / coarse - 1) < 0.1
+    assert max(told, still) < 0.05
+
+
+@pytest.mark.filterwarnings("ignore::covsde.FailedPathsWarning", "ignore::covsde.UnresolvedStepWarning")
 def test_training_that_diverges_is_counted_and_marked() -> None:
     run = limit(cs.Identity(), learning_rate=300.0, paths=512)
     gone = run.status == cs.PathStatus.EXPLODED

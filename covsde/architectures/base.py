@@ -121,6 +121,10 @@ class AbstractTrainable(AbstractArchitecture):
         """
 
     @abc.abstractmethod
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float | list[float]:
+        """c in df/dη₀ = c · ntk · Δ, by which a small step moves outputs; one per update if they differ."""
+
+    @abc.abstractmethod
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory | KernelTrajectory:
         """Paths of the limit in `sizes.depth` steps of layer time."""
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args is not None and hasattr(args, "resume"):
             if not args.resume:
                 remedy = "start it with --resume to be able to continue after an interruption."
-            elif (args.out / "checkpoint").exists():
+            elif any((args.out / "checkpoint").glob("*/chunk-*.npz")):
                 remedy = f"finished parts are in {args.out / 'checkpoint'}; run the same command again to continue."
         print(f"\ncovsde: interrupted: {remedy}", file=sys.stderr)
         return 130
@@ -131,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The process `covsde`: its exit code is that of `main`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # `main` knows more to say than an import
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # Greek letters on a terminal that has none

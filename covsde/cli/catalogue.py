@@ -143,6 +143,26 @@ EXPERIMENTS = (
         "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
     ),
     Experiment(
+        "digits_classes",
+        "ten classes of digits: training and test curves of the limit and of networks of two widths",
+        "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
+    ),
+    Experiment(
+        "transfer_of_test_loss",
+        "test loss against learning rate over widths: gradient descent, momentum and Adam",
+        "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
+    ),
+    Experiment(
+        "sharpness_over_updates",
+        "sharpness over updates at three learning rates against 2/η₀, limit and networks",
+        "arXiv 2402.17457, 2103.00065",
+    ),
+    Experiment(
+        "best_depth_to_width",
+        "test loss against depth/width for networks of equal cost, and for the limit",
+        "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
+    ),
+    Experiment(
         "resnet_responses",
         "trained ResNets: what reusing a matrix in the backward pass does, limits and networks, against depth",
         "arXiv 2310.02244, 2309.16620, 2512.21075",

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from covsde.cli.inputs import Refusal
 from covsde.comparison.compare import compare
 from covsde.comparison.table import CurveComparison
 from covsde.inputs.arguments import positive_int
-from covsde.results.files import atomic_write
-from covsde.results.status import FailedPathsWarning
+from covsde.results.files import atomic_write, together
+from covsde.results.status import FailedPathsWarning, UnresolvedStepWarning
+from covsde.run.checkpoint import remove_checkpoints
+from covsde.run.lock import locked
 from covsde.run.metadata import describe
 from covsde.run.plan import Plan
+
+_NOTED = (FailedPathsWarning, UnresolvedStepWarning)
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,11 @@ def hold_against_networks(
     """Compute a limit and networks, compare them, write everything to `args.out` and print the table."""
     say: Callable[[str], None] = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
     bar = False if args.quiet or importlib.util.find_spec("tqdm") is None else None
+    for part in (limit, *networks):
+        part.plan.check_room()
     checkpoints = args.out / "checkpoint"
-    with _directory(args.out):
+    busy = f"--out: another covsde is writing to {args.out}; wait for it, or choose another directory."
+    with _directory(args.out), locked(args.out, busy):
         say(f"covsde {covsde.__version__}: {describe(architecture)}")
         for note in notes:
             say(note)
@@ -126,17 +133,23 @@ def hold_against_networks(
             say(f"  done in {time.perf_counter() - start:.1f} s")
             return found
 
-        results = [timed(part) for part in (limit, *networks)]
         failed: list[str] = []
         with _failures_as_notes(failed):
+            results = [timed(part) for part in (limit, *networks)]
             comparison = compare(*results)
-            files = _write(comparison, args.out)
+            files = _publish(comparison, args.out)
         if args.resume:
-            _remove_checkpoints(checkpoints)
+            for part in (limit, *networks):
+                remove_checkpoints(checkpoints / part.name, part.plan.fingerprint, part.plan.chunks.count)
+            with suppress(OSError):  # others have something in it
+                checkpoints.rmdir()
+        notes_of_others = _others(args.out, files)
     say("")
     print(comparison)
     for note in failed:
         print(f"Note: {note}")
+    for note in notes_of_others:
+        say(note)
     say(f"\nWritten to {args.out}{os.sep}: {', '.join(files)}")
     return 0
 
@@ -154,7 +167,7 @@ def _directory(path: Path) -> Iterator[None]:
             # Asking for permission is not enough: the file system may be read-only or full.
             with atomic_write(path / "probe.tmp") as probe:
                 probe.write_bytes(b"covsde")
-            (path / "probe.tmp").unlink()
+            (path / "probe.tmp").unlink(missing_ok=True)
         except OSError as error:
             # os.path, because pathlib raises for a name that is too long.
             reason = (
@@ -175,13 +188,14 @@ def _directory(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _failures_as_notes(notes: list[str]) -> Iterator[None]:
-    """Collect warnings about failed paths as sentences; let every other warning through."""
+    """Collect warnings about failed and unresolved paths as sentences; let every other warning through."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", FailedPathsWarning)
+        for category in _NOTED:
+            warnings.simplefilter("always", category)
         show = warnings.showwarning
 
         def collect(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, FailedPathsWarning):
+            if issubclass(category, _NOTED):
                 notes.append(str(message))
             else:
                 show(message, category, *rest, **more)
@@ -201,25 +215,32 @@ def _strict_json(x: Any) -> Any:
     return x
 
 
+def _publish(comparison: CurveComparison, out: Path) -> list[str]:
+    """Write everything, in the place of an earlier run's files only once all of it is there."""
+    try:
+        with together(out) as folder:
+            return _write(comparison, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Refusal(
+            f"--out: the results cannot be written to {out} ({reason}), and its files are those of before; make room, "
+            "or choose another directory."
+        ) from error
+
+
+def _others(out: Path, files: list[str]) -> list[str]:
+    """What to say of networks of an earlier run, which stay beside these."""
+    others = sorted({path.name for path in out.glob("network-width-*.npz")} - set(files))
+    return [f"Note: {', '.join(others)} in {out} are of an earlier run."] if others else []
+
+
 def _write(comparison: CurveComparison, out: Path) -> list[str]:
     for suffix in ("png", "pdf"):
         comparison.plot(out / f"comparison.{suffix}")
-    with atomic_write(out / "comparison.json") as temporary:
-        temporary.write_text(json.dumps(_strict_json(comparison.to_dict()), indent=1, allow_nan=False) + "\n")
+    text = json.dumps(_strict_json(comparison.to_dict()), indent=1, allow_nan=False)
+    (out / "comparison.json").write_text(text + "\n")
     comparison.limit.save(out / "limit.npz")
     names = [f"network-width-{network.metadata['width']}.npz" for network in comparison.networks]
     for name, network in zip(names, comparison.networks, strict=True):
         network.save(out / name)
     return ["comparison.png", "comparison.pdf", "comparison.json", "limit.npz", *names]
-
-
-def _remove_checkpoints(folder: Path) -> None:
-    # By name, so that nothing a user may have put there is lost.
-    for part in folder.glob("*"):
-        # A killed run may have left half a part, hidden.
-        for file in (*part.glob("chunk-*.npz"), *part.glob(".chunk-*.npz"), *part.glob(".run.*"), part / "run.json"):
-            file.unlink(missing_ok=True)
-        if part.is_dir() and not any(part.iterdir()):
-            part.rmdir()
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -8,13 +8,15 @@ from covsde.cli.architectures import add_architecture, make_architecture, traina
 from covsde.cli.inputs import Inputs, Refusal, add_inputs, read_inputs, read_targets
 from covsde.cli.session import Part, Size, add_run, check_run, depth_note, hold_against_networks
 from covsde.descent.losses import NAMED
-from covsde.descent.optimizers import SGD
+from covsde.descent.optimizers import SGD, Adam, Sign
 from covsde.drivers.train import train, train_networks
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.numerics.keys import network_key
 
 _FULL = Size(widths=[60], paths=2_000, draws=1_000)
 _QUICK = Size(widths=[40], paths=500, draws=200)
+
+_OPTIMIZERS: dict[str, Any] = {"sgd": SGD, "sign": Sign, "adam": Adam}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="of order one; networks of width n scale it as their limit asks (default: 1)",
     )
-    option("--momentum", type=float, default=0.0, metavar="MU", help="heavy ball, from 0 to below 1 (default: 0)")
+    option(
+        "--optimizer",
+        choices=tuple(_OPTIMIZERS),
+        default="sgd",
+        help="sign and adam move every entry of a matrix by RATE/n², and are for MLPs (default: sgd)",
+    )
+    option(
+        "--momentum", type=float, default=0.0, metavar="MU", help="heavy ball of sgd, from 0 to below 1 (default: 0)"
+    )
     option("--loss", choices=tuple(NAMED), default="squared", help="(default: squared)")
     add_run(option, full=_FULL, quick=_QUICK, out="covsde-train")
 
@@ -58,7 +68,11 @@ def _task(args: argparse.Namespace, y: Any, source: str, tests: int) -> dict[str
     if args.loss == "logistic" and not set(y) <= {-1.0, 1.0}:
         raise Refusal(f"--loss logistic needs targets +1 or -1, and {source} holds others; use --loss squared.")
     rate, momentum = finite_number("--learning-rate", args.learning_rate), finite_number("--momentum", args.momentum)
-    general: dict[str, Any] = {"optimizer": SGD(rate, momentum=momentum)} if momentum else {"learning_rate": rate}
+    if momentum and args.optimizer != "sgd":
+        raise Refusal(f"--momentum is for --optimizer sgd, got {args.optimizer}: drop one of them.")
+    general: dict[str, Any] = {"learning_rate": rate}
+    if momentum or args.optimizer != "sgd":
+        general = {"optimizer": SGD(rate, momentum=momentum) if momentum else _OPTIMIZERS[args.optimizer](rate)}
     if tests:
         general["batches"] = list(range(len(y) - tests))
     return general | {

@@ -10,6 +10,7 @@ from covsde.comparison.covariances import Comparison, Statistic, measures_of, se
 from covsde.comparison.curves import REDUCTIONS, Measure, distances_of, rows_of
 from covsde.comparison.laws import Distance
 from covsde.comparison.table import CurveComparison, Row
+from covsde.inputs.arguments import one_line
 from covsde.results.ensemble import Ensemble
 from covsde.results.quantity import Quantity, name_of
 from covsde.results.status import FailedPathsWarning
@@ -51,14 +52,16 @@ def compare(
     if not networks:
         raise ValueError("networks must hold at least one result to compare with the limit; pass one after it.")
     if not hasattr(limit, "quantities"):
-        raise ValueError(f"compare needs results of covsde, such as those of simulate or train, got {limit!r}.")
+        raise ValueError(
+            f"limit must be a result of covsde, such as those of simulate or train, got {one_line(limit)}."
+        )
     for network in networks:
         _check_kind(limit, network)
         _check_same_problem(limit, network)
     if statistics is not None and not isinstance(statistics, Mapping):
         raise ValueError(
             "statistics must map names to functions of V, as in {'V_01': lambda V: V[..., 0, 1]}, got "
-            f"{statistics!r}."
+            f"{one_line(statistics)}."
         )
     if isinstance(limit, Ensemble):
         default, laws, footer = selected(limit)
@@ -108,7 +111,9 @@ def _check_kind(limit: Any, network: Any) -> None:
         )
     alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
     if not alike:
-        raise ValueError(f"networks: {network!r} is no result to compare with {limit!r}; compare results of one kind.")
+        raise ValueError(
+            f"networks: {one_line(network)} is no result to compare with {limit!r}; compare results of one kind."
+        )
 
 
 # What makes two results answers to one question, where both of them say it; architectures may differ.

@@ -90,9 +90,9 @@ def measures_of(statistics: Mapping[str, Statistic]) -> list[Measure]:
     measures = []
     for name, statistic in statistics.items():
         pair = statistic if isinstance(statistic, tuple) else ("mean", statistic)
-        if len(pair) != 2 or pair[0] not in REDUCTIONS:
+        if not isinstance(name, str) or len(pair) != 2 or pair[0] not in REDUCTIONS or not callable(pair[1]):
             raise ValueError(
-                f"statistics: {name!r} must be a function or a pair (one of {list(REDUCTIONS)}, function)."
+                f"statistics: {name!r} must name a function or a pair (one of {list(REDUCTIONS)}, function)."
             )
         measures.append(Measure(name, pair[0], _quantity(name, pair[1])))
     return measures

@@ -60,7 +60,7 @@ def extrapolate(values: Column, standard_errors: Column, widths: Column, power: 
 
 
 # What two runs of one limit may differ in when they are extrapolated in the step.
-_FREE = {"steps", "seed", "paths", "chunk", "systems", "seconds", "versions", "platform"}
+_FREE = {"steps", "unresolved", "seed", "paths", "chunk", "systems", "seconds", "versions", "platform"}
 
 
 def richardson(coarse: Any, fine: Any, f: Callable[[Any], Any]) -> Estimate:

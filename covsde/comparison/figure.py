@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from covsde.comparison.text import failure_text, size_text
 from covsde.results.estimate import quantiles
-from covsde.results.files import atomic_write
+from covsde.results.files import atomic_write, checked_path
 from covsde.results.quantity import Curve, Quantity, name_of
 
 if TYPE_CHECKING:
@@ -86,8 +85,12 @@ def plot_comparison(
     )
     figure.suptitle(_title(results, title, most=68 if len(quantities) == 1 else 45 * len(quantities)), fontsize=11)
     if path is not None:
+        kind = checked_path("path", path, "comparison.png").suffix[1:].lower()
+        known = sorted(figure.canvas.get_supported_filetypes())
+        if kind and kind not in known:
+            raise ValueError(f"path must end in one of {', '.join(known)}, got {os.fspath(path)!r}.")
         with atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=160, format=Path(path).suffix[1:] or "png")
+            figure.savefig(temporary, dpi=160, format=kind or "png")
     return figure
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from covsde.comparison.figure import plot_comparison
 from covsde.comparison.laws import Distance
-from covsde.comparison.text import failure_text, html_table, paragraph, size_text
+from covsde.comparison.text import failure_text, size_text
+from covsde.results.html import html_table, paragraph
 from covsde.results.quantity import LAYER_TIME, Quantity, name_of
 
 _LEFT_OUT = "Values not in a distance are counted as reference + network."
@@ -116,7 +117,7 @@ class CurveComparison:
     def _results(self) -> list[tuple[str, str]]:
         """Reference and networks, each with its role, its size and its failures."""
         results = [("reference", self.limit), *(("network", e) for e in self.networks)]
-        return [(role, f"{name_of(e)}: {size_text(e)}, {failure_text(e)}") for role, e in results]
+        return [(role, f"{name_of(e)}: {', '.join([size_text(e), failure_text(e), *e.notes])}") for role, e in results]
 
     def _statistics(self) -> _Cells:
         where, points = _places(self.rows)

@@ -1,7 +1,5 @@
-"""Sizes and failures in words, for tables and figures; tables for notebooks."""
+"""Sizes and failures in words, for tables and figures."""
 
-from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
 
@@ -32,23 +30,3 @@ def failure_text(e: Any) -> str:
         return "0 failed"
     details = ", ".join(f"{n} {name.lower().replace('_', ' ').replace('psd', 'PSD')}" for name, n in failures.items())
     return f"{total} failed ({details})"
-
-
-def paragraph(lines: Iterable[str]) -> str:
-    """Lines below each other, as HTML."""
-    return f"<p>{'<br>'.join(map(escape, lines))}</p>"
-
-
-def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as HTML.
-
-    Args:
-        header: what stands above the columns.
-        rows: cells, as many as the header has.
-    """
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f"<table>\n<thead>{line(header, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"

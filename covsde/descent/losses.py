@@ -45,7 +45,8 @@ def loss_named(loss: str | Loss) -> Loss:
         raise ValueError(
             f"loss must be {', '.join(map(repr, NAMED))} or a function of (outputs, targets), got {loss!r}."
         )
-    return loss
+    # jax.jit has a cache of its own, which does not know of values outside the function that changed.
+    return getattr(loss, "__wrapped__", loss) if isinstance(loss, jax.stages.Wrapped) else loss
 
 
 def in_classes(targets: NDArray[np.float64]) -> NDArray[np.float64]:

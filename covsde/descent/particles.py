@@ -1,4 +1,4 @@
-"""Training a ResNet whose matrices are never drawn, only revealed where the vectors of training meet them.
+"""Training a network whose matrices are never drawn, only revealed where the vectors of training meet them.
 
 One block is h ← h + b N^{-1/2} W φ(h). A Gaussian W is known through the images z_i of orthonormal forward vectors e_i
 and the images ζ_j of orthonormal backward vectors q_j (all of N numbers, ⟨·,·⟩ their mean product). The image of a new
@@ -12,13 +12,12 @@ products of vectors already kept. So with independent normals as fresh vectors t
 It is also the causal solution of the limit N → ∞ by N particles: with φ(h) = Σ_i c_i e_i the fresh parts add up to the
 Gaussian process u of covariance ⟨φφ⟩, and ⟨φ(h), ζ_j⟩ is, by Stein's lemma, the response ⟨∂φ(h)/∂ζ_j⟩ of the forward
 pass to the noise of the backward pass, whatever kinks φ has. What is left of N are fluctuations, and most of them go if
-the fresh vectors are made orthonormal (`matched_normals`): quadratic averages of what is linear in them are then exact.
-A linear network needs no sampling at all: any orthonormal vectors will do (`exact_sources`).
+the fresh vectors are made orthonormal (`sources`).
 
 Leaving out the responses, z = fresh, gives networks with independent backward matrices.
 
-Labels are (training step, input), number step · P + input. A vector that is not revealed yet is zero, so that sums over
-all labels are sums over known ones. Arrays are (labels, particles): particles last.
+Labels are those of `mean_field`. A vector that is not revealed yet is zero, so that sums over all labels are sums over
+known ones. Arrays are (labels, particles): particles last.
 
 Sources: arXiv 2309.16620, 2310.02244 (responses); Y. Lu (2021), Householder dice (conditioning on Gaussian matrices).
 """
@@ -28,135 +27,31 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.descent.householder import ROUNDING, put
+from covsde.descent.mean_field import Ends, Passes, Trained, UpdateRule, follow, observed, one_by_one, signal
 from covsde.descent.passes import Pass
+from covsde.descent.sources import AbstractNoise, Shape, Sources, inverse
 from covsde.descent.task import Task
 from covsde.numerics.linalg import semidefinite_cholesky
-from covsde.numerics.typing import Function
-
-# Sources made orthonormal together: a Gram matrix of them is factored.
-_GROUP = 2048
 
 
-class Sources(NamedTuple):
-    """Everything random in a network: standard normals, or vectors of mean square 1.
-
-    Attributes:
-        inputs: for the input layer, (P, particles).
-        readout: (particles,).
-        forward: fresh images of each block's forward vectors, (depth, labels, particles).
-        backward: the same for backward vectors.
-    """
-
-    inputs: Float[Array, "P particles"]
-    readout: Float[Array, " particles"]
-    forward: Float[Array, "depth labels particles"]
-    backward: Float[Array, "depth labels particles"]
+def source_shape(task: Task, depth: int) -> Shape:
+    """How many sources the training of so many blocks takes."""
+    return Shape(len(task.batches.trained), task.outputs, depth, task.pairs, task.pairs)
 
 
-class UpdateRule(eqx.Module):
-    """How networks are trained.
-
-    Attributes:
-        fn: φ.
-        scale: b, the size of a branch.
-        feature_rate: b² times what the weights' learning rate adds: β² η_0 γ_0/(L P) per unit of Δ.
-        rate: η_0 γ_0/P, the same for the input layer and the readout.
-        richness: γ_0.
-        train_input: 1 if the input layer learns, otherwise 0.
-        train_output: 1 if the readout learns, otherwise 0.
-        response: 1 if the backward pass uses the transposes of the forward matrices, 0 if it has its own.
-    """
-
-    fn: Function = eqx.field(static=True)
-    scale: Float[Array, ""]
-    feature_rate: Float[Array, ""]
-    rate: Float[Array, ""]
-    richness: Float[Array, ""]
-    train_input: Float[Array, ""]
-    train_output: Float[Array, ""]
-    response: Float[Array, ""]
-
-
-class Trained(NamedTuple):
-    """A network through training; kernels at the saved blocks, means over particles.
-
-    Attributes:
-        outputs: f, (labels,).
-        H: ⟨h h⟩, (times, labels, labels).
-        Phi: ⟨φ(h) φ(h)⟩, likewise.
-        G: ⟨g g⟩ with g = γ_0 N ∂f/∂h, likewise.
-        A: ⟨h g⟩, likewise.
-        ntk: β² mean over blocks of Φ ∘ G, divided by β², (updates + 1, P, P).
-    """
-
-    outputs: Float[Array, " labels"]
-    H: Float[Array, "times labels labels"]
-    Phi: Float[Array, "times labels labels"]
-    G: Float[Array, "times labels labels"]
-    A: Float[Array, "times labels labels"]
-    ntk: Float[Array, "steps P P"]
-
-
-def source_count(P: int, labels: int, depth: int) -> int:
-    """How many sources there are."""
-    return P + 1 + 2 * depth * labels
-
-
-def _as_sources(vectors: Float[Array, "count particles"], P: int, labels: int, depth: int) -> Sources:
-    forward, backward = vectors[P + 1 :].reshape(2, depth, labels, -1)
-    return Sources(vectors[:P], vectors[P], forward, backward)
-
-
-def independent_normals(
-    key: PRNGKeyArray, P: int, labels: int, depth: int, particles: int, dtype: jnp.dtype
-) -> Sources:
-    """The sources of a network of this width."""
-    count = source_count(P, labels, depth)
-    return _as_sources(jax.random.normal(key, (count, particles), dtype), P, labels, depth)
-
-
-def matched_normals(key: PRNGKeyArray, P: int, labels: int, depth: int, particles: int, dtype: jnp.dtype) -> Sources:
-    """Normals made orthonormal over the particles: all of them if there are few, otherwise within groups.
-
-    The groups share the sources of inputs and readout. Bias of order 1/particles, as for the particles themselves.
-    """
-    count, kept = source_count(P, labels, depth), P + 1
-    group = max(1, min(_GROUP, particles // 4) - kept)
-    start = jax.random.normal(key, (count, particles), dtype)
-    base, parts = start[:kept], []
-    for first in range(kept, max(count, kept + 1), group):
-        block = jnp.concatenate([base, start[first : first + group]])
-        block = _inverse(jnp.linalg.cholesky(block @ block.T / particles)) @ block
-        base = block[:kept]
-        parts.append(block[kept:])
-    return _as_sources(jnp.concatenate([base, *parts]), P, labels, depth)
-
-
-def exact_sources(P: int, labels: int, depth: int, dtype: jnp.dtype) -> Sources:
-    """As many particles as sources, one for each: what linear networks need to be solved without sampling."""
-    count = source_count(P, labels, depth)
-    return _as_sources(jnp.sqrt(jnp.asarray(count, dtype)) * jnp.eye(count, dtype=dtype), P, labels, depth)
-
-
-def coarser(sources: Sources) -> Sources:
-    """The sources of a network of half the depth that sees the same noise."""
-
-    def pairs(z: Array) -> Array:
-        return (z[0::2] + z[1::2]) / jnp.sqrt(jnp.asarray(2, z.dtype))
-
-    return sources._replace(forward=pairs(sources.forward), backward=pairs(sources.backward))
+def reading_shapes(task: Task, depth: int) -> list[Shape]:
+    """How many sources the readings after it take, each: of a test input, and of trained inputs together."""
+    updates, batches = task.updates + 1, task.batches
+    together = [] if batches.constant else [Shape(0, 0, depth, updates * len(batches.trained), 0)]
+    return together + [Shape(1, 0, depth, updates, 0)] * bool(batches.tests)
 
 
 def _mean(u: Float[Array, "a particles"], v: Float[Array, "b particles"]) -> Float[Array, "a b"]:
     return u @ v.T / u.shape[-1]
-
-
-def _inverse(L: Float[Array, "a a"]) -> Float[Array, "a a"]:
-    # Substitution into long rows is two orders slower than the product that follows this.
-    return jax.scipy.linalg.solve_triangular(L, jnp.eye(L.shape[0], dtype=L.dtype), lower=True)
 
 
 def reveal(
@@ -179,7 +74,7 @@ def reveal(
     L, _ = semidefinite_cholesky(_mean(unit, unit)[None])
     pivot = jnp.diagonal(L[0])
     L = L[0] + jnp.diag(jnp.where(pivot > 0, 0, 1).astype(v.dtype))
-    directions = jnp.where((pivot > 0)[:, None], _inverse(L) @ unit, 0)
+    directions = jnp.where((pivot > 0)[:, None], inverse(L) @ unit, 0)
     L = jnp.where((pivot > 0)[None, :], L, 0) * norm[:, None]
     return jax.lax.dynamic_update_slice(c, jnp.where(new[:, None], L, 0), (0, at)), directions
 
@@ -189,128 +84,222 @@ def images_of(
     fresh: Float[Array, "P particles"],
     frame: Float[Array, "labels particles"],
     images: Float[Array, "labels particles"],
-    response: Float[Array, ""],
+    response: Float[Array, " *labels"],
 ) -> Float[Array, "P particles"]:
-    """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is."""
-    fresh = fresh + response * (_mean(directions, images) - _mean(fresh, frame)) @ frame
+    """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is.
+
+    Args:
+        directions: e.
+        fresh: independent of everything.
+        frame: q.
+        images: ζ.
+        response: 1, or 0 where the answer to ζ is left out.
+    """
+    fresh = fresh + (response * (_mean(directions, images) - _mean(fresh, frame))) @ frame
     return jnp.where(jnp.any(directions != 0, axis=1)[:, None], fresh, 0)
 
 
-class _State(NamedTuple):
-    # Per block, (depth, labels, particles): frames e, q and their images z, ζ (fresh vectors where not yet revealed).
+class _Blocks(NamedTuple):
+    # Of every block, (depth, labels, particles): frames e, q and their images z, ζ (fresh vectors where not yet
+    # revealed); components of φ(h) on e and of g on q, (depth, labels, labels).
     e: Array
     z: Array
     q: Array
     zeta: Array
-    # Components of φ(h) on e and of g on q, (depth, labels, labels).
     on_e: Array
     on_q: Array
-    # Saved blocks, (times, labels, particles), and the fields at both ends (labels, particles).
+
+
+class _State(NamedTuple):
+    blocks: _Blocks
+    # At the saved blocks, (times, labels, particles).
     h: Array
     g: Array
-    top: Array
-    bottom: Array
-    outputs: Array
-    forces: Array
+    ends: Ends
 
 
-def train_particles(rule: UpdateRule, task: Task, sources: Sources, layers: tuple[int, ...], sweep: Pass) -> Trained:
+class _Machine(eqx.Module):
+    """What one compiled training is made of; sums over labels are sums over those revealed so far."""
+
+    passes: Passes
+    sources: Sources
+    noise: AbstractNoise
+    chi: Float[Array, "P particles"]  # h^0 of the trained inputs at initialization
+    sweep: Pass = eqx.field(static=True)
+    layers: tuple[int, ...] = eqx.field(static=True)
+
+    def up(self, s: _State, h: Float[Array, "P particles"], k: Array, at: Array) -> tuple[Array, ...]:
+        """Pass k of new labels upwards: h above every block, components, directions and images of φ(h)."""
+        rule, drive, beta, P = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], h.shape[0]
+        response = self.response(k)
+
+        def block(h: Array, given: _Blocks) -> tuple[Array, tuple[Array, ...]]:
+            e, z, q, zeta, on_e, on_q = given
+            c, directions = reveal(e, rule.fn(h), at)
+            images = images_of(directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, response[None, :])
+            learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
+            h = rule.skip * h + rule.scale * beta * (c @ put(z, images, at, 0)) + learned @ q
+            return h, (h, c, directions, images)
+
+        return tuple(self.sweep(block, h, s.blocks, downward=False))
+
+    def response(self, k: Array) -> Float[Array, " labels"]:
+        """Whether features of pass k respond to the noise of the gradients of each label.
+
+        In the limit only to those that have acted: what the others add is noise of the particles, and best left out.
+        """
+        acted = jnp.where(self.passes.coefficients(k) != 0, 1, 0).astype(self.chi.dtype)
+        return self.passes.rule.response * (acted if self.noise.causal else jnp.ones_like(acted))
+
+    def down(self, s: _State, g: Float[Array, "P particles"], h: Array, k: Array, at: Array) -> tuple[Array, ...]:
+        """The same labels downwards: g below every block, components, directions and images of g, Φ ∘ G."""
+        rule, drive, beta, P = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], g.shape[0]
+
+        def block(g: Array, given: tuple[_Blocks, Array]) -> tuple[Array, tuple[Array, ...]]:
+            (e, z, q, zeta, on_e, on_q), h = given
+            c, directions = reveal(q, g, at)
+            images = images_of(directions, jax.lax.dynamic_slice_in_dim(zeta, at, P), e, z, rule.response)
+            learned = (rule.feature_rate * (c @ on_q.T) * drive[None, :]) @ on_e
+            phi, own = (jax.lax.dynamic_slice_in_dim(x, at, P) for x in (on_e, put(on_q, c, at, 0)))
+            kernel = (phi @ phi.T) * (own @ own.T)
+            pulled = rule.scale * beta * (c @ put(zeta, images, at, 0)) + learned @ e
+            g = rule.skip * g + rule.slope(h) * pulled
+            return g, (g, c, directions, images, kernel)
+
+        return tuple(self.sweep(block, g, (s.blocks, h), downward=True))
+
+    def outputs(self, h: Float[Array, "R particles"], readouts: Float[Array, "C particles"]) -> Float[Array, "R C"]:
+        """f."""
+        return _mean(h, readouts) / self.passes.rule.richness
+
+    def first(self, which: Int[Array, " R"], more: Sources) -> Float[Array, "R particles"]:
+        """h^0 at initialization of trained inputs, or of one other, which has a source of its own."""
+        trained = jnp.asarray(self.passes.task.batches.trained, jnp.int32)
+        if not more.inputs.shape[0]:
+            return self.chi[jnp.searchsorted(trained, which)]
+        every = jnp.concatenate([trained, which])
+        root, _ = semidefinite_cholesky(self.passes.task.V0[every][:, every][None])
+        return root[0][-1:] @ jnp.concatenate([self.sources.inputs, more.inputs])
+
+    def step(self, s: _State, k: Array) -> tuple[_State, Array]:
+        """One pass of a batch, up and down."""
+        passes, batch, at = self.passes, self.passes.batch(k), k * self.passes.task.batches.size
+        saved = jnp.asarray(self.layers)
+        place = jnp.searchsorted(jnp.asarray(passes.task.batches.trained, jnp.int32), batch)
+        h = passes.inputs(s.ends, self.chi[place], batch, k)
+        above, c, directions, images = self.up(s, h, k, at)
+        h = jnp.concatenate([h[None], above])
+        readouts = passes.readouts(s.ends, self.sources.readouts, k)
+        f = self.outputs(h[-1], readouts)
+        blocks = s.blocks._replace(
+            e=put(s.blocks.e, directions, at, 1), z=put(s.blocks.z, images, at, 1), on_e=put(s.blocks.on_e, c, at, 1)
+        )
+        g, errors, forces = signal(passes.task, f, readouts, k, passes.start(s.ends, f, k))
+        below, c, directions, images, kernel = self.down(s._replace(blocks=blocks), g, h[:-1], k, at)
+        g = jnp.concatenate([below, g[None]])
+        blocks = blocks._replace(
+            q=put(blocks.q, directions, at, 1),
+            zeta=put(blocks.zeta, images, at, 1),
+            on_q=put(blocks.on_q, c, at, 1),
+        )
+        ends = passes.put(s.ends, k, top=h[-1], bottom=g[0], outputs=f, errors=errors, forces=forces)
+        return _State(blocks, put(s.h, h[saved], at, 1), put(s.g, g[saved], at, 1), ends), jnp.mean(kernel, axis=0)
+
+    def begin(self) -> _State:
+        """Nothing revealed."""
+        depth, labels, particles = self.sources.forward.shape
+        dtype = self.sources.forward.dtype
+        frame, components = jnp.zeros((depth, labels, particles), dtype), jnp.zeros((depth, labels, labels), dtype)
+        blocks = _Blocks(frame, self.sources.forward, frame, self.sources.backward, components, components)
+        saved = jnp.zeros((len(self.layers), labels, particles), dtype)
+        return _State(blocks, saved, saved, self.passes.begin(particles))
+
+    def read(self, s: _State, which: Int[Array, " R"], own: bool, key: PRNGKeyArray) -> tuple[Array, Array]:
+        """Outputs (updates + 1, R, C) and squared movement (updates + 1, times, R) of some inputs.
+
+        Args:
+            s: after the training.
+            which: trained inputs, or one that is not.
+            own: whether it is not.
+            key: of what is drawn for it.
+        """
+        task, R = self.passes.task, which.shape[0]
+        updates, (depth, labels, _) = task.updates + 1, self.sources.forward.shape
+        more = self.noise.more(key, self.sources, Shape(int(own), 0, depth, updates * R, 0))
+        first, longer = self.first(which, more), ((0, 0), (0, 0), (0, updates * R))
+        fresh = jnp.concatenate([self.sources.forward, more.forward], axis=1)
+        on_e = jnp.pad(s.blocks.on_e, longer)
+
+        def update(e: Array, r: Array) -> tuple[Array, tuple[Array, Array]]:
+            k, at = r * task.substeps, labels + r * R
+            h = self.passes.inputs(s.ends, first, which, k)
+            blocks = (e, fresh, s.blocks.q, s.blocks.zeta, on_e, s.blocks.on_q)
+            above, directions = self.over(s, blocks, h, k, at)
+            h = jnp.concatenate([h[None], above])
+            f = self.outputs(h[-1], self.passes.readouts(s.ends, self.sources.readouts, k))
+            return put(e, directions, at, 1), (f, h[jnp.asarray(self.layers)])
+
+        return follow(task, update, jnp.concatenate([s.blocks.e, jnp.zeros_like(more.forward)], axis=1))
+
+    def over(
+        self, s: _State, blocks: tuple[Array, ...], h: Float[Array, "R particles"], k: Array, at: Array
+    ) -> tuple[Array, Array]:
+        """A pass upwards of inputs that are only read: h above every block, directions of φ(h).
+
+        With all that the training has revealed, N^{-1/2} W v = (1 - Σ q qᵀ) Σ_i ⟨v, e_i⟩ fresh_i + Σ_j ⟨v, ζ_j⟩ q_j.
+        """
+        rule, drive, beta = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k]
+        response = self.response(k)
+
+        def block(h: Array, given: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+            e, fresh, q, zeta, on_e, on_q = given
+            v = rule.fn(h)
+            c, directions = reveal(e, v, at)
+            image = c @ fresh
+            image = image + (response[None, :] * (_mean(v, zeta) - _mean(image, q))) @ q
+            learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
+            h = rule.skip * h + rule.scale * beta * image + learned @ q
+            return h, (h, directions)
+
+        return tuple(self.sweep(block, h, blocks, downward=False))
+
+
+def train_particles(
+    rule: UpdateRule,
+    task: Task,
+    sources: Sources,
+    noise: AbstractNoise,
+    key: PRNGKeyArray,
+    layers: tuple[int, ...],
+    sweep: Pass,
+) -> Trained:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
     Args:
         rule: how.
-        task: what is trained, every gradient step recorded.
-        sources: everything random.
+        task: what is trained.
+        sources: everything random in the training.
+        noise: where sources of inputs that are read after it come from.
+        key: of those.
         layers: blocks after which kernels are kept, 0 … depth.
         sweep: how a pass goes through the blocks.
 
     Returns:
-        The networks' outputs and kernels.
+        The network's outputs and kernels.
     """
-    V0, P, dtype = task.V0, task.inputs, task.dtype
-    depth, labels, particles = sources.forward.shape
-    root, _ = semidefinite_cholesky(V0[None])
-    chi = root[0] @ sources.inputs
-    inputs_gram = jnp.tile(V0, (1, task.updates + 1))  # (P, labels)
-    saved = jnp.asarray(layers)
+    trained = jnp.asarray(task.batches.trained, jnp.int32)
+    root, _ = semidefinite_cholesky(task.V0[trained][:, trained][None])
+    passes = Passes.of(rule, task)
+    machine = _Machine(passes, sources, noise, root[0] @ sources.inputs, sweep, layers)
+    s, ntk = passes.run(machine.step, machine.begin())
+    kept = task.recorded()[0]
+    h, g = s.h[:, kept], s.g[:, kept]
 
-    def slope(h: Array) -> Array:
-        return jax.jvp(rule.fn, (h,), (jnp.ones_like(h),))[1]
+    def read(which: Int[np.ndarray, " R"], own: bool, key: PRNGKeyArray) -> tuple[Array, Array]:
+        if own:
+            return one_by_one(lambda one, key: machine.read(s, one, True, key), jnp.asarray(which), key)
+        return machine.read(s, jnp.asarray(which), False, key)
 
-    def forward(h: Array, block: tuple[Array, ...], s: _State, at: Array) -> tuple[Array, tuple[Array, ...]]:
-        """A block, and h above it."""
-        e, z, q, zeta, on_e, on_q = block
-        c, directions = reveal(e, rule.fn(h), at)
-        fresh = jax.lax.dynamic_slice_in_dim(z, at, P)
-        images = images_of(directions, fresh, q, zeta, rule.response)
-        z = put(z, images, at, 0)
-        learned = (rule.feature_rate * (c @ on_e.T) * s.forces[None, :]) @ on_q
-        h = h + rule.scale * (c @ z) + learned @ q
-        return h, (h, c, directions, images)
-
-    def backward(g: Array, block: tuple[Array, ...], s: _State, at: Array) -> tuple[Array, tuple[Array, ...]]:
-        """A block, and g below it."""
-        e, z, q, zeta, on_e, on_q, h = block
-        c, directions = reveal(q, g, at)
-        fresh = jax.lax.dynamic_slice_in_dim(zeta, at, P)
-        images = images_of(directions, fresh, e, z, rule.response)
-        zeta = put(zeta, images, at, 0)
-        learned = (rule.feature_rate * (c @ on_q.T) * s.forces[None, :]) @ on_e
-        phi, own = (jax.lax.dynamic_slice_in_dim(x, at, P) for x in (on_e, put(on_q, c, at, 0)))
-        kernel = (phi @ phi.T) * (own @ own.T)
-        g = g + slope(h) * (rule.scale * (c @ zeta) + learned @ e)
-        return g, (g, c, directions, images, kernel)
-
-    def step(s: _State, k: Array) -> tuple[_State, Array]:
-        at = k * P
-        h = chi + rule.train_input * rule.rate * (inputs_gram * s.forces[None, :]) @ s.bottom
-        blocks = (s.e, s.z, s.q, s.zeta, s.on_e, s.on_q)
-        above, c, directions, images = sweep(lambda h, b: forward(h, b, s, at), h, blocks, downward=False)
-        h = jnp.concatenate([h[None], above])
-        readout = sources.readout + rule.train_output * rule.rate * s.forces @ s.top
-        f = h[-1] @ readout / (rule.richness * particles)
-        s = s._replace(
-            e=put(s.e, directions, at, 1),
-            z=put(s.z, images, at, 1),
-            on_e=put(s.on_e, c, at, 1),
-            h=put(s.h, h[saved], at, 1),
-            top=put(s.top, h[-1], at, 0),
-            outputs=put(s.outputs, f, at, 0),
-        )
-        # The forces of this step act from the next step on.
-        g = jnp.broadcast_to(readout[None], (P, particles))
-        below, c, directions, images, kernel = sweep(
-            lambda g, b: backward(g, b, s, at), g, (s.e, s.z, s.q, s.zeta, s.on_e, s.on_q, h[:-1]), downward=True
-        )
-        g = jnp.concatenate([below, g[None]])
-        s = s._replace(
-            q=put(s.q, directions, at, 1),
-            zeta=put(s.zeta, images, at, 1),
-            on_q=put(s.on_q, c, at, 1),
-            g=put(s.g, g[saved], at, 1),
-            bottom=put(s.bottom, g[0], at, 0),
-            forces=put(s.forces, task.error_signal(f), at, 0),
-        )
-        return s, jnp.mean(kernel, axis=0)
-
-    def zeros(*shape: int) -> Array:
-        return jnp.zeros(shape, dtype)
-
-    start = _State(
-        e=zeros(depth, labels, particles),
-        z=sources.forward,
-        q=zeros(depth, labels, particles),
-        zeta=sources.backward,
-        on_e=zeros(depth, labels, labels),
-        on_q=zeros(depth, labels, labels),
-        h=zeros(len(layers), labels, particles),
-        g=zeros(len(layers), labels, particles),
-        top=zeros(labels, particles),
-        bottom=zeros(labels, particles),
-        outputs=zeros(labels),
-        forces=zeros(labels),
-    )
-    s, ntk = jax.lax.scan(step, start, jnp.arange(task.updates + 1))
-    pairs = jax.vmap(_mean)
-    phi = rule.fn(s.h)
-    return Trained(s.outputs, pairs(s.h, s.h), pairs(phi, phi), pairs(s.g, s.g), pairs(s.h, s.g), ntk)
+    outputs, moved = observed(task, s.ends.outputs[kept], h, read, key)
+    pairs, phi = jax.vmap(_mean), rule.fn(h)
+    return Trained(outputs, pairs(h, h), pairs(phi, phi), pairs(g, g), pairs(h, g), ntk, moved / h.shape[2])

@@ -23,7 +23,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.descent.householder import AbstractVectors, Lengths, Room, Vectors, combine, dot, image_of, pad, put, split
-from covsde.descent.optimizers import SGD
 from covsde.descent.passes import Pass
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
@@ -76,21 +75,18 @@ def room_for(task: Task) -> Room:
     return Room(max(task.pairs, task.inputs) + read, max(task.pairs, task.outputs))
 
 
-def check_revealed(task: Task) -> None:
+def check_revealed(task: Task, sizes: Sizes) -> None:
     """Refuse what needs the weights themselves.
 
     Raises:
         ValueError: naming the argument.
     """
-    if not isinstance(task.optimizer, SGD):
-        raise ValueError(
-            "optimizer must be a cs.SGD, linear in the gradients, where weights are not drawn: others are for "
-            "train_networks with method='weights'."
-        )
+    if sizes.per_output:
+        raise ValueError("kernels='outputs' of several outputs needs the weights themselves: use method='weights'.")
+    task.require_linear()
     if task.centred and not task.batches.constant:
         raise ValueError(
-            "centred is for one batch at all updates where weights are not drawn: drop it, or use train_networks with "
-            "method='weights'."
+            "centred is for one batch at all updates where weights are not drawn: drop it, or use method='weights'."
         )
 
 

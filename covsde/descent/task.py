@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 
 from covsde.descent.batches import Batches
 from covsde.descent.losses import Loss, checked_loss, cross_entropy, in_classes, loss_named
-from covsde.descent.optimizers import SGD, checked_optimizer
+from covsde.descent.optimizers import SGD, AbstractEntrywise, checked_optimizer
 from covsde.inputs.arguments import checked_switch, positive_int
 from covsde.inputs.data import Data
 from covsde.inputs.gram import check_variances
+from covsde.numerics.identity import cache_key
 
 Settings = TypeVar("Settings")
 
@@ -32,6 +33,7 @@ class Task(eqx.Module):
         batches: which inputs are trained at which update.
         centred: whether outputs are counted from what they are at initialization.
         settings: what the family of the architecture adds, such as `MLPTraining`.
+        told: what tells loss and optimizer apart, so that no compiled program of others is taken for theirs.
     """
 
     data: Data
@@ -42,6 +44,7 @@ class Task(eqx.Module):
     batches: Batches
     centred: bool = eqx.field(static=True)
     settings: Any = eqx.field(static=True)
+    told: str = eqx.field(static=True, default="")
 
     def arrays(self, dtype: Any) -> "Task":
         """The same with its numbers as JAX arrays, so that other values do not recompile.
@@ -89,6 +92,11 @@ class Task(eqx.Module):
         return self.optimizer.rate
 
     @property
+    def mean_field(self) -> bool:
+        """Whether the scaling is mean-field: losses are means over inputs, and Phi is of activations, not features."""
+        return bool(getattr(self.settings, "mean_field", False))
+
+    @property
     def steps(self) -> int:
         """Gradient steps."""
         return self.updates * self.substeps
@@ -126,12 +134,6 @@ class Task(eqx.Module):
         which = jnp.asarray([sizes.index(size) for size in self.batches.sizes])[update]
         return cast(Array, jax.lax.switch(which, [of(size) for size in sizes], f, y))
 
-    def every_step(self) -> "Task":
-        """The same task, of whole batches at one rate, with every gradient step recorded."""
-        rate, updates = self.learning_rate / self.substeps, self.updates * self.substeps
-        plain = eqx.tree_at(lambda t: t.optimizer.rate, self, rate)
-        return dataclasses.replace(plain, updates=updates, substeps=1)
-
     def recorded(self) -> tuple[np.ndarray, np.ndarray]:
         """Which of all pairs, and of all passes, are kept."""
         steps = np.arange(self.updates + self.batches.constant) * self.substeps
@@ -151,6 +153,18 @@ class Task(eqx.Module):
         if self.batches.constant:
             sizes = np.repeat(sizes, self.updates + 1)
         return np.arange(self.batches.size)[None] < sizes[:, None]
+
+    def require_linear(self) -> None:
+        """Refuse an optimiser that is not linear in the gradients.
+
+        Raises:
+            ValueError: naming the argument.
+        """
+        if not isinstance(self.optimizer, SGD):
+            raise ValueError(
+                "optimizer must be a cs.SGD, linear in the gradients, where weights are not drawn: others are for "
+                "MLPs with method='weights'."
+            )
 
     def require_plain(self, what: str) -> None:
         """Refuse everything but gradient descent at one rate, on every input, of one output.
@@ -192,19 +206,21 @@ def task_from(
     if loss_named(loss) is cross_entropy:
         data = Data(data.V0, in_classes(np.asarray(data.targets)))
     rule = checked_optimizer(optimizer)
-    if isinstance(rule, SGD):
+    if isinstance(rule, SGD | AbstractEntrywise):
         rule.rates(updates)
     if substeps > 1 and not (isinstance(rule, SGD) and rule.momentum == 0):
         raise ValueError("substeps is for gradient descent without momentum: give that as optimizer, or drop it.")
+    function = checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)])
     return Task(
         data,
-        checked_loss(loss, np.asarray(data.targets)[list(chosen.trained)]),
+        function,
         rule,
         updates,
         substeps,
         chosen,
         checked_switch("centred", centred),
         settings,
+        cache_key((function, None if isinstance(rule, SGD) else rule)),
     )
 
 
@@ -218,6 +234,7 @@ class Sizes(NamedTuple):
         width: neurons per layer of networks; 0 for a limit.
         method: "law" or "weights".
         kernels: whether covariances of labels are kept.
+        per_output: whether gradients and tangent kernels of every output are, where there are several.
     """
 
     depth: int
@@ -226,6 +243,7 @@ class Sizes(NamedTuple):
     width: int = 0
     method: str = "law"
     kernels: bool = True
+    per_output: bool = False
 
 
 class Ends(NamedTuple):

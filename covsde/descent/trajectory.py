@@ -6,15 +6,16 @@ from jaxtyping import Array, Float
 
 
 class KernelTrajectory(NamedTuple):
-    """What a solver of a deterministic limit returns, from one system of particles; labels as in `TrainedKernels`.
+    """What a solver of a deterministic limit returns, from one system of particles; labels as in `Trajectory`.
 
     Attributes:
-        outputs: (updates + 1, P).
+        outputs: (updates + 1, M, C).
         H: (times, N, N).
         Phi: (times, N, N).
         G: (times, N, N).
         A: (times, N, N).
-        ntk: (updates + 1, P, P).
+        ntk: (passes, P, P).
+        moved: movement of the stream, (updates + 1, times, M); None where every update is on all inputs: H has it.
     """
 
     outputs: Array
@@ -23,6 +24,7 @@ class KernelTrajectory(NamedTuple):
     G: Array
     A: Array
     ntk: Array
+    moved: Array | None = None
 
 
 class KernelGrid(NamedTuple):
@@ -50,7 +52,9 @@ class Trajectory(NamedTuple):
         G: ∂f/∂h·∂f/∂h; for several outputs of Σ_c Δ_c f_c in place of f; likewise.
         A: h(a)·∂f(b)/∂h, likewise.
         ntk: tangent kernel of the hidden weights per layer on the batch of each pass, (passes, paths, P, P).
-        moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None: where every update is on all inputs, Phi has it.
+        moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None where Phi has it of all inputs.
+        G_outputs: ∂f_c/∂h·∂f_c'/∂h of every output, (times, paths, labels, C, labels, C), or None.
+        ntk_outputs: their tangent kernel, (passes, paths, P, C, P, C), or None.
     """
 
     outputs: Float[Array, "updates M C paths"]
@@ -59,3 +63,5 @@ class Trajectory(NamedTuple):
     A: Float[Array, "times paths labels labels"]
     ntk: Float[Array, "passes paths P P"]
     moved: Float[Array, "updates times M paths"] | None = None
+    G_outputs: Float[Array, "times paths labels C labels C"] | None = None
+    ntk_outputs: Float[Array, "passes paths P C P C"] | None = None

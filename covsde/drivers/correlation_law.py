@@ -15,7 +15,7 @@ from covsde.architectures.base import AbstractArchitecture
 from covsde.covariance.clock import AbstractClock
 from covsde.covariance.correlation import autonomous_kappa, relu_drift_of_y
 from covsde.covariance.sde import NeuralCovarianceSDE
-from covsde.inputs.arguments import finite_number, instance_of, positive_int
+from covsde.inputs.arguments import finite_number, instance_of, positive_int, untraced
 from covsde.results.correlation_law import CorrelationLaw
 from covsde.run.grid import time_grid
 
@@ -49,6 +49,7 @@ def correlation_law(
     Source: arXiv 2206.02768, Theorem on the correlation SDE; the Fokker–Planck equation of y = log tan(θ/2).
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    untraced("architecture", architecture)
     start = finite_number("rho0", rho0)
     if abs(start) >= 1:
         raise ValueError(

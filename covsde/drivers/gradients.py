@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde.architectures.base import AbstractWithGradients
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.gram import check_gram
 from covsde.numerics.keys import typed_key
 from covsde.results.gradients import Gradients
@@ -67,7 +67,7 @@ def simulate_gradients(
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -157,7 +157,7 @@ def sample_network_gradients(
     width, draws, typed = positive_int("width", width), positive_int("draws", draws), typed_key(key)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 10)
-    chunk = positive_int("chunk", min(draws, 1024 if chunk is None else chunk))
+    chunk = positive_int("chunk", min(draws, 1024) if chunk is None else chunk)
     settings = run_metadata("network", architecture, V0, key, label=f"networks, width {width}", width=width)
     settings |= {"depth": depth, "paths": draws, "dtype": kind.name, "chunk": chunk, "save_at": tau.tolist()}
     with precision(kind):
@@ -178,3 +178,4 @@ def sample_network_gradients(
 def _check_architecture(architecture: Any) -> None:
     example = "an architecture with gradients such as MLP(ShapedReLU(0, -1))"
     instance_of("architecture", architecture, AbstractWithGradients, example)
+    untraced("architecture", architecture)

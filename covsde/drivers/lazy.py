@@ -56,7 +56,7 @@ def lazy_training(
     Source: arXiv 2309.16620 (lazy limit); Jacot, Gabriel, Hongler, arXiv 1806.07572.
     """
     given = ntk.ntk if isinstance(ntk, Kernels) else ntk
-    K = check_gram(given)
+    K = check_gram(given, name="ntk")
     m = K.shape[0]
     y = check_target_columns(targets, m)
     P, outputs = y.shape

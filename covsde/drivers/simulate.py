@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from covsde.activations import with_slopes_as_arrays
 from covsde.architectures.base import AbstractArchitecture
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.gram import check_gram
+from covsde.numerics.identity import identity
 from covsde.numerics.keys import typed_key
 from covsde.results.ensemble import Ensemble
 from covsde.results.status import PathStatus
@@ -19,7 +21,7 @@ from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, aligned_chunk, fitting
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.metadata import run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
 from covsde.solvers import refuse_zero_input, solve
@@ -57,7 +59,7 @@ def simulate(
         solver: one of `covsde.solvers`; default: the architecture's own, Strang() for an MLP.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -70,6 +72,7 @@ def simulate(
     Source: that of the architecture; arXiv 2206.02768 for an MLP.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    untraced("architecture", architecture)
     kind = resolve_dtype(dtype)
     V0 = check_gram(V0, kind)
     m = V0.shape[0]
@@ -162,7 +165,7 @@ def sample_networks(
         save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
         dtype: float64 (default) or float32.
         chunk: networks sampled at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -172,6 +175,7 @@ def sample_networks(
         ValueError: for a V0 that is not a covariance, width < m with method="law", or an argument out of range.
     """
     instance_of("architecture", architecture, AbstractArchitecture, "an architecture such as MLP(ShapedReLU(0, -1))")
+    untraced("architecture", architecture)
     kind = resolve_dtype(dtype)
     V0 = check_gram(V0, kind)
     m = V0.shape[0]
@@ -179,8 +183,11 @@ def sample_networks(
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     typed = typed_key(key)
     layers, tau = saved_layers(save_at, depth, 10)
+    largest = architecture.network_chunk(m, width, depth, kind.itemsize)
     if chunk is None:
-        chunk = min(draws, architecture.network_chunk(m, width, depth, kind.itemsize))
+        # Real weights take long: in a tenth of them at a time, so that one sees how long.
+        most = max(16, -(-draws // 10)) if method == "weights" else draws
+        chunk = min(draws, most, largest)
     chunk = positive_int("chunk", chunk)
     settings = run_metadata(
         "network",
@@ -197,11 +204,11 @@ def sample_networks(
         save_at=tau.tolist(),
     )
     with precision(kind):
-        initial = jnp.asarray(V0, kind)
+        initial, network = jnp.asarray(V0, kind), with_slopes_as_arrays(architecture, kind)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Any:
         shape = {"method": method, "width": width, "depth": depth, "draws": size, "save": layers}
-        return compiled(architecture.sample_grams, initial, chunk_key, **shape)
+        return compiled(network.sample_grams, initial, chunk_key, **shape)
 
     chunks = Chunks(dispatch, _network_chunk(tau, m), PATH_AXES, typed, draws, chunk, f"width {width}")
     return Plan(chunks, settings, kind, _ensemble(tau, m), tau.size * m * m * kind.itemsize, progress, checkpoint)

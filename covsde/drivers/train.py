@@ -12,24 +12,26 @@ from numpy.typing import NDArray
 
 from covsde.architectures.base import AbstractTrainable
 from covsde.descent.losses import Loss
-from covsde.descent.optimizers import SGD
+from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
-from covsde.drivers.trained import SYSTEM_AXES, axes, collect, finish, keeps_kernels, system
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.drivers.trained import axes, collect, finish, judged, keeps_kernels, system, system_axes
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers
-from covsde.run.memory import even_chunk
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.memory import check_room, even_chunk
+from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.plan import Plan, precision, question
 
 # Where particles share one set of kernels: independent systems, for standard errors, and the fewest in one.
 _SYSTEMS = 8
 _FEWEST_PARTICLES = 512
+# Paths that statistics need: if the memory has no room for them, there are too many updates and not too many paths.
+_FEW = 100
 
 
 @question
@@ -50,7 +52,7 @@ def train(
     loss: str | Loss = "squared",
     steps: int | None = None,
     save_at: Sequence[float | int] | None = None,
-    kernels: bool | None = None,
+    kernels: bool | str | None = None,
     dtype: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -71,11 +73,13 @@ def train(
         updates: steps of gradient descent; each is recorded.
         substeps: gradient steps per update, of η₀/substeps each: many approach gradient flow for a time η₀ per update.
         learning_rate: η₀, of order one, or one for each update: networks of width n use η₀/n on their hidden matrices.
-            For a ResNet the loss is the mean over the inputs, and networks use η₀γ₀²n on it.
-        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay.
+            For a ResNet the loss of an update is the mean over its batch, and networks use η₀γ₀²n on it.
+        optimizer: in place of learning_rate, a `SGD` with momentum and weight decay λ: the share η₀λ/n of the weights
+            per update, n the width of networks, and for a ResNet the share η₀λ, of order one; of an MLP also `Sign` or
+            `Adam`.
         batches: indices of the inputs of every update, or a list of them per update; default: all. Inputs in no batch
             are test inputs: they are read, each jointly with the training, and do not slow it down.
-        centred: train f - f(0) in place of f.
+        centred: train f - f(0) in place of f; in the limit of a ResNet f(0) is 0.
         method: of the limit of an MLP, "law" reveals the weights of its layers where training meets them, "weights"
             draws them, at a cost that does not depend on the number of labels; default: by that number.
         paths: number of independent paths; for a deterministic limit, of particles or hidden units.
@@ -85,10 +89,11 @@ def train(
         steps: steps over unit layer time; the weak error is of first order in 1/steps, for a ResNet of second. Default:
             100 per unit of T, for a ResNet 32.
         save_at: layer times at which Phi, G and A are kept, rounded to steps, with 0 and 1; default: fifths.
-        kernels: whether they are kept; default: up to 128 labels, whose number they take the square of.
+        kernels: whether they are kept; default: up to 128 labels, whose number they take the square of. "outputs", of
+            an MLP whose weights are drawn: also gradients and tangent kernel of each of several outputs.
         dtype: float64 (default) or float32.
         chunk: paths trained at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
         output_scale: of an MLP, the s in f = s w·h/√n; default 1.
         richness: of a ResNet, γ₀ > 0; default 1, small is lazy.
@@ -100,7 +105,7 @@ def train(
 
     Returns:
         `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
-        `TrainedKernels`, with outputs (updates + 1, P).
+        `TrainedKernels`, with outputs (updates + 1, M), or (updates + 1, M, C).
 
     Example:
         ```python
@@ -121,65 +126,105 @@ def train(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
-    task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
-    paths, kind = positive_int("paths", paths), resolve_dtype(dtype)
-    shared = architecture.training_grid(task)
-    if shared is not None and shared.depth is not None:
+    rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
+    paths, kind, data = positive_int("paths", paths), resolve_dtype(dtype), Data(V0, targets)
+    # What needs all kernels has one set of them, whatever the number of particles.
+    shared = getattr(architecture, "most_labels", 0) is None
+    _check_updates(data, updates, "paths", 1 if shared else paths, kind)
+    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    grid = architecture.training_grid(task)
+    if grid is not None and grid.depth is not None:
         if steps is not None:
             raise ValueError("steps has no meaning at a finite depth, whose blocks are the steps: drop one.")
-        steps = shared.depth
+        steps = grid.depth
     method = architecture.training_method(task, method)
+    _check_steps(task, method, kind)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
     layers, tau = saved_layers(save_at, steps, 5)
-    kept = keeps_kernels(architecture, task, kernels)
-    sizes = Sizes(steps, layers, paths, method=method, kernels=kept)
+    kept, each = keeps_kernels(architecture, task, kernels)
+    sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
-    if shared is not None:
-        default = min(default, max(_FEWEST_PARTICLES, -(-paths // _SYSTEMS)))
+    if grid is not None:
+        fewest = max(_FEWEST_PARTICLES, 8 * (task.inputs + task.outputs))
+        default = min(default, max(fewest, -(-paths // _SYSTEMS)))
     chunk = positive_int("chunk", even_chunk(paths, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata(
         "limit", architecture, np.asarray(task.data.V0), key, label="limit", steps=steps, paths=paths
     )
-    if shared is None:
+    if grid is None:
         settings |= {"solver": "LayerStep", "method": method, "order": 1}
-    elif shared.depth is None:  # blocks of a finite depth are no steps of a solver
-        settings |= {"solver": shared.solver, "order": shared.order}
-    settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kept}
+    elif grid.depth is None:  # blocks of a finite depth are no steps of a solver
+        settings |= {"solver": grid.solver, "order": grid.order}
+    settings |= (
+        {"tangent_scale": architecture.tangent_scale(task, sizes)}
+        | _described(task)
+        | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kernels if each else kept}
+    )
     with precision(kind):
         arrays = task.arrays(kind)
 
     def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory | KernelTrajectory:
         return architecture.train_limit(arrays, sizes._replace(draws=size), chunk_key)
 
-    if shared is None:
-        chunks = Chunks(dispatch, partial(finish, task, kept), axes(task, kept), typed_key(key), paths, chunk, "limit")
-        return _plan(task, kept, tau, chunks, settings, (kind, progress, checkpoint))
-    systems = -(-paths // chunk) if shared.sampled else 1
-    settings |= {"deterministic": True, "depth": shared.depth, "systems": systems}
+    if grid is None:
+        chunks = Chunks(
+            dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), paths, chunk, "limit"
+        )
+        return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
+    systems = -(-paths // chunk) if grid.sampled else 1
+    settings |= {"deterministic": True, "depth": grid.depth, "systems": systems}
     chunks = Chunks(
         lambda system_key, _: dispatch(system_key, chunk),
         system,
-        SYSTEM_AXES,
+        system_axes(task),
         typed_key(key),
         systems,
         1,
         "particles",
     )
-    size = (tau.size * 4 * (task.inputs * (task.updates + 1)) ** 2) * 8
-    return Plan(chunks, settings, kind, partial(collect, task, tau, shared.sampled), size, progress, checkpoint)
+    size = (tau.size * 4 * len(task.labels()) ** 2) * 8
+    return Plan(chunks, settings, kind, partial(collect, task, tau, grid.sampled), size, progress, checkpoint)
+
+
+def _check_updates(data: Data, updates: Any, name: str, paths: int, kind: np.dtype) -> None:
+    """Refuse more updates or paths than there is memory for, before anything is made for each of them.
+
+    Args:
+        data: inputs and targets.
+        updates: number of them.
+        name: of the argument that says how many paths there are.
+        paths: number of them.
+        kind: dtype of the computation.
+    """
+    # Outputs, movement at the default layer times and the tangent kernel, twice while chunks are put together.
+    one = 2 * data.inputs * (data.outputs + 6 + data.inputs) * kind.itemsize
+    count = positive_int("updates", updates, least=0)
+    few = min(paths, _FEW)
+    check_room("updates", count, lambda n: one * n * few, f"what is kept of {few} paths")
+    check_room(name, paths, lambda n: one * count * n, "what is kept of each path")
+
+
+def _check_steps(task: Task, method: str, kind: np.dtype) -> None:
+    """Refuse more gradient steps than there is memory for: revealed weights know each by all before."""
+    if method == "law":
+
+        def table(updates: int) -> int:
+            return 4 * (updates * task.substeps + 1) ** 2 * kind.itemsize
+
+        check_room("updates", task.updates, table, "method='law', which keeps every pair of gradient steps")
 
 
 def _task(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) -> Task:
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
+    untraced("architecture", architecture)
     return task_from(data, settings=settings_from(architecture.training_settings, given), **steps)
 
 
 def _plan(
     task: Task,
-    kernels: bool,
+    sizes: Sizes,
     tau: NDArray[Any],
     chunks: Chunks,
     settings: dict[str, Any],
@@ -188,14 +233,15 @@ def _plan(
     """The plan of random paths, or of networks."""
     kind, progress, checkpoint = how
     reads = (task.updates + 1) * task.inputs
-    kept = len(task.labels()) if kernels else 0
-    numbers = 3 * tau.size * kept**2 + reads * (task.outputs + tau.size) + (task.updates + 1) * task.batches.size**2
+    kept, every = (len(task.labels()) * known for known in (sizes.kernels, sizes.per_output * task.outputs))
+    numbers = tau.size * (3 * kept**2 + every**2) + reads * (task.outputs + tau.size)
+    numbers += (task.updates + 1) * task.batches.size**2 * (task.outputs**2 if every else 1)
     size = numbers * kind.itemsize
 
     def result(found: Arrays, metadata: dict[str, Any]) -> Training:
         y = np.asarray(task.data.targets)
         targets = y[:, None] if task.data.column else y
-        return Training(tau=tau, targets=targets, labels=task.labels(), **found, metadata=metadata)
+        return judged(Training(tau=tau, targets=targets, labels=task.labels(), **found, metadata=metadata))
 
     return Plan(chunks, settings, kind, result, size, progress, checkpoint)
 
@@ -219,7 +265,7 @@ def train_networks(
     depth: int | None = None,
     loss: str | Loss = "squared",
     save_at: Sequence[float | int] | None = None,
-    kernels: bool | None = None,
+    kernels: bool | str | None = None,
     dtype: Any = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -240,7 +286,8 @@ def train_networks(
         substeps: as for `train`.
         learning_rate: η₀; the networks use η₀/n, ResNets η₀γ₀²n on the mean over the inputs of the loss.
         optimizer: as for `train`; with method="weights" also any of optax, which is given the gradients of the loss in
-            weights that are N(0, 1) at initialization, and whose rates are its own: η₀/n for gradient descent.
+            weights that are N(0, 1) at initialization, and whose rates are its own: η₀/n for gradient descent, for a
+            ResNet η₀γ₀²n on the mean over a batch.
         batches: as for `train`.
         centred: as for `train`.
         width: neurons per layer, n.
@@ -270,19 +317,26 @@ def train_networks(
     """
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
-    rule = {"optimizer": learning_rate if optimizer is None else optimizer, "batches": batches, "centred": centred}
-    task = _task(architecture, Data(V0, targets), given, loss=loss, updates=updates, substeps=substeps, **rule)
+    rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
+    data = Data(V0, targets)
+    _check_updates(data, updates, "draws", draws, kind)
+    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    _check_steps(task, method, kind)
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
-    kept = keeps_kernels(architecture, task, kernels)
-    sizes = Sizes(depth, layers, draws, width, method, kept)
+    kept, each = keeps_kernels(architecture, task, kernels)
+    sizes = Sizes(depth, layers, draws, width, method, kept, each)
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     chunk = positive_int("chunk", even_chunk(draws, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
     settings = run_metadata("network", architecture, np.asarray(task.data.V0), key, label=f"networks, width {width}")
     settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
-    settings |= _described(task) | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kept}
+    settings |= (
+        {"tangent_scale": architecture.tangent_scale(task, sizes)}
+        | _described(task)
+        | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kernels if each else kept}
+    )
     with precision(kind):
         arrays = task.arrays(kind)
 
@@ -290,25 +344,29 @@ def train_networks(
         return compiled(architecture.train_networks, arrays, sizes._replace(draws=size), chunk_key)
 
     chunks = Chunks(
-        dispatch, partial(finish, task, kept), axes(task, kept), typed_key(key), draws, chunk, f"width {width}"
+        dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), draws, chunk, f"width {width}"
     )
 
-    return _plan(task, kept, tau, chunks, settings, (kind, progress, checkpoint))
+    return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
 
 
 def _described(task: Task) -> dict[str, Any]:
     """For metadata: all of a task but its inputs, the settings of the family whole."""
     rule = task.optimizer
-    sgd = isinstance(rule, SGD)
+    ours = isinstance(rule, SGD | AbstractEntrywise)
     return {
         "targets": np.asarray(task.data.targets).tolist(),
         "updates": task.updates,
         "substeps": task.substeps,
-        "learning_rate": np.asarray(rule.rate).tolist() if sgd else None,
-        "optimizer": rule.described() if sgd else identity(rule),
+        "learning_rate": np.asarray(rule.rate).tolist() if ours else None,
+        **({"optimizer": rule.described()} if ours else _optax(rule)),
         "batches": task.batches.listed(),
         "centred": task.centred,
-        "loss": getattr(task.loss, "__name__", repr(task.loss)),
-        "loss_identity": identity(task.loss),
+        **function_metadata("loss", task.loss),
         **dataclasses.asdict(task.settings),
     }
+
+
+def _optax(rule: Any) -> dict[str, Any]:
+    found = function_metadata("optimizer", rule)
+    return found | {"optimizer": found["optimizer_identity"]}

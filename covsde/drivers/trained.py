@@ -1,7 +1,8 @@
 """What training leaves behind: chunks of paths or systems of particles, as the arrays of results."""
 
+import dataclasses
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ from covsde.architectures.base import AbstractTrainable
 from covsde.descent.task import Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import checked_switch
-from covsde.results.status import FailedPathsWarning, PathStatus
+from covsde.results.status import FailedPathsWarning, PathStatus, UnresolvedStepWarning
 from covsde.results.trained_kernels import TrainedKernels
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
+
+AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 # Gradient descent that has come this far from its targets will not come back.
 _DIVERGED = 1e6
@@ -25,21 +28,31 @@ def _ceiling(task: Task) -> float:
     return _DIVERGED * max(1.0, float(np.nanmax(np.abs(task.data.targets))))
 
 
-def keeps_kernels(architecture: AbstractTrainable, task: Task, kernels: bool | None) -> bool:
-    """Whether covariances of labels are kept."""
-    if kernels is None:
-        return architecture.most_labels is None or len(task.labels()) <= architecture.most_labels
-    return checked_switch("kernels", kernels)
+def keeps_kernels(architecture: AbstractTrainable, task: Task, kernels: bool | str | None) -> tuple[bool, bool]:
+    """Whether covariances of labels are kept, and whether gradients of every output are."""
+    few = architecture.most_labels is None or len(task.labels()) <= architecture.most_labels
+    if isinstance(kernels, str):
+        if kernels != "outputs":
+            raise ValueError(f"kernels must be True, False or 'outputs', got {kernels!r}.")
+        return few, task.outputs > 1
+    return (few if kernels is None else checked_switch("kernels", kernels)), False
 
 
-def axes(task: Task, kernels: bool) -> dict[str, int]:
+def axes(task: Task, kernels: bool, per_output: bool) -> dict[str, int]:
     """Where the paths are in the arrays of `finish`."""
     found = dict(Training.path_axis)
-    if task.batches.whole and kernels:
+    if not _moves(task, kernels):
         del found["moved"]
     if not tested(task).size:
         del found["test_losses"]
+    if not per_output:
+        del found["G_outputs"], found["ntk_outputs"]
     return found
+
+
+def _moves(task: Task, kernels: bool) -> bool:
+    """Whether movement is an array of its own: where Phi does not have it of all inputs."""
+    return task.mean_field or not (task.batches.whole and kernels)
 
 
 def tested(task: Task) -> NDArray[np.int_]:
@@ -64,16 +77,19 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
         X[:, gone[:, :, None] | gone[:, None, :]] = np.nan
     if y.ndim == 1:
         outputs = outputs[..., 0]
-    found = {"losses": _losses(task, outputs, task.batches.trained)}
+    found = losses(task, outputs)
     rest = np.all(np.isfinite(Phi) & np.isfinite(G) & np.isfinite(A), axis=(0, 2, 3))
     rest &= np.all(np.isfinite(found["losses"]), axis=0)
-    tests = tested(task)
-    if tests.size:
-        found["test_losses"] = _losses(task, outputs, tests) / tests.size
-    if not (task.batches.whole and kernels):
+    if _moves(task, kernels):
         assert trajectory.moved is not None
         found["moved"] = np.array(np.moveaxis(np.asarray(trajectory.moved), -1, 2))
         found["moved"][np.broadcast_to(~valid[:, None], found["moved"].shape[:3])] = np.nan
+    if trajectory.ntk_outputs is not None:
+        found["G_outputs"], found["ntk_outputs"] = (np.array(x) for x in trajectory[6:])
+        found["ntk_outputs"][~valid[: len(ntk)]] = np.nan
+        lost = ~valid[task.labels()[:, 0]].T
+        pairs = lost[:, :, None, None, None] | lost[:, None, None, :, None]
+        found["G_outputs"][:, np.broadcast_to(pairs, found["G_outputs"].shape[1:])] = np.nan
     status = np.where(valid[-1], np.where(rest, PathStatus.FINE, PathStatus.NOT_FINITE), PathStatus.EXPLODED)
     if task.data.column:
         outputs = outputs[..., None]
@@ -87,43 +103,75 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
     }
 
 
-def _losses(task: Task, outputs: NDArray[Any], chosen: Any) -> NDArray[Any]:
-    """Summed over the chosen inputs, of outputs (updates + 1, paths, M[, C])."""
-    index = np.asarray(chosen)
-    f, y = outputs[:, :, index], np.asarray(task.data.targets)[index]
-    return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
+def losses(task: Task, outputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Of outputs (updates + 1, paths, M[, C]): losses of the trained inputs, summed or at mean-field scale averaged,
+    and averaged over the test inputs whose targets are known, if there are some; (updates + 1, paths) each."""
+
+    def over(chosen: Any) -> NDArray[Any]:
+        index = np.asarray(chosen)
+        f, y = outputs[:, :, index], np.asarray(task.data.targets)[index]
+        return np.asarray(jax.vmap(jax.vmap(lambda f: task.loss(f, jnp.asarray(y, f.dtype))))(jnp.asarray(f)))
+
+    trained, tests = task.batches.trained, tested(task)
+    found = {"losses": over(trained) / (len(trained) if task.mean_field else 1)}
+    return found | ({"test_losses": over(tests) / tests.size} if tests.size else {})
 
 
-SYSTEM_AXES = dict.fromkeys(KernelTrajectory._fields, 0)
+# The error of the step that is let pass: what features move in one, against their size, to the order of the scheme. And
+# the share of paths that is told.
+_RESOLVED, _TOLD = 0.1, 0.1
+
+
+def judged(training: AnyTraining) -> AnyTraining:
+    """The same, with the share of its paths that its steps do not resolve.
+
+    Warns:
+        UnresolvedStepWarning: if they are many.
+    """
+    if "solver" not in training.metadata or training.updates == 0:
+        return training
+    most = _RESOLVED ** (1 / training.metadata["order"])
+    share = float(np.mean(training.movement_per_step() > most))
+    if share > _TOLD:
+        warnings.warn(
+            f"On {share:.0%} of the paths features move by more than {most:.0%} of their size within one of "
+            f"{training.metadata['steps']} steps, so the numbers are those of the step: use more steps (see "
+            "movement_per_step, and richardson for two numbers of steps), or a lower learning_rate.",
+            UnresolvedStepWarning,
+            stacklevel=5,
+        )
+    return dataclasses.replace(training, metadata=training.metadata | {"unresolved": share})
+
+
+def system_axes(task: Task) -> dict[str, int]:
+    """Where the systems of particles are in the arrays of `system`."""
+    return dict.fromkeys((name for name in KernelTrajectory._fields if name != "moved" or not task.batches.whole), 0)
 
 
 def system(found: KernelTrajectory) -> Arrays:
     """One system of particles as a chunk."""
-    return {name: np.asarray(x)[None] for name, x in found._asdict().items()}
+    return {name: np.asarray(x)[None] for name, x in found._asdict().items() if x is not None}
 
 
 def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metadata: dict[str, Any]) -> TrainedKernels:
     """Mean over independent systems of particles, with standard errors from their spread, and what each adds to it."""
     systems, targets = metadata["systems"], np.asarray(task.data.targets)
+    if targets.ndim == 1 and not task.data.column:
+        stacked = stacked | {"outputs": stacked["outputs"][..., 0]}
     means, errors, replicates = {}, {}, {}
     with np.errstate(invalid="ignore", over="ignore"):
-        for name in KernelTrajectory._fields:
-            values = stacked[name].astype(np.float64)
+        for name, array in stacked.items():
+            values = array.astype(np.float64)
             means[name] = values.mean(axis=0)
             spread = values.std(axis=0, ddof=1) / np.sqrt(systems) if systems > 1 else np.full(values.shape[1:], np.nan)
             errors[name] = spread if sampled else np.zeros(values.shape[1:])
             if sampled and systems > 1:
                 replicates[name] = (systems * means[name] - values) / (systems - 1)
-        good = np.all(np.abs(stacked["outputs"]) <= _ceiling(task), axis=2)
+        sizes = np.abs(stacked["outputs"])
+        good = np.all(sizes.reshape(*sizes.shape[:2], -1) <= _ceiling(task), axis=2)
     valid = np.logical_and.accumulate(good.all(axis=0))
-    P = targets.size
-    gone = np.repeat(~valid, P)
-    for part in (means, errors, replicates):
-        if part:
-            part["outputs"][..., ~valid, :] = np.nan
-            part["ntk"][..., ~valid, :, :] = np.nan
-            for name in ("H", "Phi", "G", "A"):
-                part[name][..., gone[:, None] | gone[None, :]] = np.nan
+    for part in filter(None, (means, errors, replicates)):
+        _forget(task, part, valid)
     finite = all(np.all(np.isfinite(x)) for x in means.values())
     status = PathStatus.FINE if finite else (PathStatus.NOT_FINITE if valid[-1] else PathStatus.EXPLODED)
     if not finite:
@@ -132,22 +180,36 @@ def collect(task: Task, tau: NDArray[Any], sampled: bool, stacked: Arrays, metad
             f"Training diverged after update {int(valid.sum()) - 1} in {count} of {systems} systems of particles: "
             "everything later is NaN; lower learning_rate or beta.",
             FailedPathsWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
-    def losses(outputs: NDArray[Any]) -> NDArray[Any]:
-        flat = jnp.asarray(outputs.reshape(-1, P))
-        return np.asarray(jax.vmap(lambda f: task.loss(f, jnp.asarray(targets)))(flat)).reshape(outputs.shape[:-1])
+    def of(outputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return losses(task, outputs[..., 0] if task.data.column else outputs)
 
     if replicates:
-        replicates["losses"] = losses(replicates["outputs"])
-    return TrainedKernels(
+        parts = of(np.moveaxis(replicates["outputs"], 0, 1))
+        replicates |= {name: np.moveaxis(x, 1, 0) for name, x in parts.items()}
+    found = TrainedKernels(
         tau=np.asarray(tau),
-        targets=targets,
-        losses=losses(means["outputs"]),
+        targets=targets[:, None] if task.data.column else targets,
         standard_error=errors,
         status=status,
         metadata=metadata,
         replicates=replicates,
+        labels=task.labels(),
         **means,
+        **{name: x[:, 0] for name, x in of(means["outputs"][:, None]).items()},
     )
+    return judged(found)
+
+
+def _forget(task: Task, part: dict[str, NDArray[Any]], valid: NDArray[np.bool_]) -> None:
+    """NaN in the place of everything after training has diverged; a leading axis of systems may be there."""
+    gone = ~valid[task.labels()[:, 0]]
+    single = np.ndim(task.data.targets) == 1 and not task.data.column
+    (part["outputs"][..., None] if single else part["outputs"])[..., ~valid, :, :] = np.nan
+    part["ntk"][..., ~valid[: part["ntk"].shape[-3]], :, :] = np.nan
+    for name in ("H", "Phi", "G", "A"):
+        part[name][..., gone[:, None] | gone[None, :]] = np.nan
+    if "moved" in part:
+        part["moved"][..., ~valid, :, :] = np.nan

@@ -12,8 +12,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from covsde.architectures.base import AbstractWithVelocities
 from covsde.descent.losses import Loss
+from covsde.descent.optimizers import SGD
 from covsde.descent.task import Sizes, Task, settings_from, task_from
-from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype
+from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
 from covsde.numerics.keys import typed_key
 from covsde.results.status import PathStatus
@@ -22,7 +23,7 @@ from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import LIMIT, fitting
-from covsde.run.metadata import identity, run_metadata
+from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
 from covsde.solvers.backward import refuse_many_inputs
@@ -48,9 +49,10 @@ def _chunk(status: Any, f: Any, Phi: Any, G: Any, R: Any, Y: Any, S: Any) -> Arr
 def _task(architecture: Any, V0: Any, targets: Any, loss: Any, learning_rate: Any, scale: Any = None) -> Task:
     example = "an architecture with velocities such as MLP(Identity(), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractWithVelocities, example)
+    untraced("architecture", architecture)
     settings = settings_from(architecture.training_settings, {"output_scale": scale})
     steps = {"updates": 0, "substeps": 1}
-    task = task_from(Data(V0, targets), loss=loss, optimizer=learning_rate, settings=settings, **steps)
+    task = task_from(Data(V0, targets), loss=loss, optimizer=SGD(learning_rate), settings=settings, **steps)
     task.require_plain("velocities")
     return task
 
@@ -86,7 +88,7 @@ def simulate_velocities(
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
         dtype: float64 (default) or float32.
         chunk: paths solved at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -206,6 +208,5 @@ def _described(task: Task) -> dict[str, Any]:
     return {
         "targets": np.asarray(task.data.targets).tolist(),
         "learning_rate": task.learning_rate,
-        "loss": getattr(task.loss, "__name__", repr(task.loss)),
-        "loss_identity": identity(task.loss),
+        **function_metadata("loss", task.loss),
     }

@@ -17,7 +17,7 @@ def finite_number(name: str, value: Any) -> float:
     """`value` as a finite float."""
     scalar = isinstance(value, numbers.Real) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0)
     if not scalar or np.asarray(value).dtype == bool:
-        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+        raise ValueError(f"{name} must be a finite number, got {one_line(value)}.")
     if not _finite(value):
         raise ValueError(f"{name} must be a finite number, got {_short(value)}.")
     return float(value)
@@ -51,9 +51,14 @@ def _finite(value: Any) -> bool:
         return False
 
 
+def one_line(value: Any, most: int = 80) -> str:
+    """A value in an error: short, and on one line."""
+    text = " ".join((str(value) if isinstance(value, numbers.Real) else repr(value)).split())
+    return text if len(text) <= most else f"{text[: most // 2]}…"
+
+
 def _short(value: Any) -> str:
-    text = str(value) if isinstance(value, numbers.Real) else repr(value)
-    return text if len(text) <= 40 else f"{text[:20]}…"
+    return one_line(value, 40)
 
 
 def positive_int(name: str, value: Any, *, least: int = 1) -> int:
@@ -69,7 +74,20 @@ def positive_int(name: str, value: Any, *, least: int = 1) -> int:
 def instance_of(name: str, value: Any, kind: type, example: str) -> None:
     """Refuse a value of another type, naming an example of the right one."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be {example}, got {value!r}.")
+        raise ValueError(f"{name} must be {example}, got {one_line(value)}.")
+
+
+def untraced(name: str, value: Any) -> None:
+    """Refuse what JAX traces, with what can be traced.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if is_traced(value):
+        raise ValueError(
+            f"{name} is traced by JAX (jit, grad or vmap), and this function checks numbers and counts paths: call it "
+            "outside, or trace covsde.solve(architecture.limit(), V0, key, paths=…), which is a pure function."
+        )
 
 
 def resolve_dtype(dtype: Any) -> np.dtype:
@@ -94,5 +112,5 @@ def checked_switch(name: str, value: Any) -> bool:
         ValueError: for anything else.
     """
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
+        raise ValueError(f"{name} must be True or False, got {one_line(value)}.")
     return bool(value)

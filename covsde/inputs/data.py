@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from covsde.inputs.arguments import finite_number
+from covsde.inputs.arguments import finite_number, untraced
 from covsde.inputs.foreign import as_numpy
 from covsde.inputs.gram import check_gram
 
@@ -114,6 +114,7 @@ def check_observations(
 
 def _finite(targets: Any, what: str, *, unknown: bool = False) -> np.ndarray:
     """Real numbers, none of them infinite, or NaN unless some may be unknown."""
+    untraced("targets", targets)
     try:
         given = as_numpy("targets", targets)
     except (TypeError, ValueError) as error:

@@ -91,6 +91,11 @@ def _reading(path: Path, how: Callable[[Path], Any]) -> Any:
         raise
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read ({error.strerror or 'damaged'}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise UnreadableFile(
+            f"{path} is no text in UTF-8 (byte {error.start} is {error.object[error.start]:#04x}): save it as CSV in "
+            "UTF-8."
+        ) from error
     except Exception as error:  # a damaged file can fail in any way
         if "allow_pickle" in str(error):
             raise UnreadableFile(
@@ -106,8 +111,9 @@ def _load(path: Path) -> np.ndarray:
         return found
     with found:
         if len(found.files) != 1:
+            names = f" ({', '.join(found.files[:6])})" if found.files else ""
             raise UnreadableFile(
-                f"{path} holds {len(found.files)} arrays ({', '.join(found.files[:6])}) and must hold one; save that "
+                f"{path} holds {len(found.files)} arrays{names} and must hold one; save that "
                 "one with numpy.save (a sparse matrix after toarray())."
             )
         return np.asarray(found[found.files[0]])

@@ -115,8 +115,11 @@ def _separator(line: str) -> str:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines that are not blank, with their numbers, counted from 1."""
     packed = path.suffix.lower() == ".gz"
-    # utf-8-sig: spreadsheets put a byte order mark first.
-    with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig") as file:
+    with gzip.open(path, "rb") if packed else path.open("rb") as start:
+        mark = start.read(2)
+    # Spreadsheets put a byte order mark first, in UTF-8 or as "Unicode text" in UTF-16.
+    encoding = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    with gzip.open(path, "rt", encoding=encoding) if packed else path.open(encoding=encoding) as file:
         return [(number, line.strip("\n\r")) for number, line in enumerate(file, 1) if line.strip(" \t\r\n,;")]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from covsde.results.html import numbers, paragraph
+
 
 @dataclass(frozen=True, eq=False)
 class CorrelationLaw:
@@ -26,6 +28,15 @@ class CorrelationLaw:
     angle_mean: NDArray[np.float64]
     y: NDArray[np.float64]
     probability: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        """Return one line that says what is inside."""
+        return f"CorrelationLaw({self.tau.size} layer times, E ρ = {self.mean[-1]:.4g} at τ = {self.tau[-1]:.4g})"
+
+    def _repr_html_(self) -> str:
+        """Moments over layer time, for notebooks."""
+        moments = np.stack([self.tau, self.mean, self.second_moment, self.angle_mean], axis=1)
+        return "\n".join([paragraph([repr(self)]), numbers(moments, ["τ", "E ρ", "E ρ²", "E arccos ρ"])])
 
     def expectation(self, values: Any) -> NDArray[np.float64]:
         """E g(ρ) over layer time.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from covsde.results.html import MOST_ROWS, html_table, paragraph
 from covsde.results.status import FailedPathsWarning, PathStatus
 
 _TWO = "an Estimate is a value and its standard error: use .value or .standard_error, or unpack it."
@@ -29,6 +30,21 @@ class Estimate(NamedTuple):
         if all(part.size == 1 and part.dtype.kind in "biuf" for part in parts):
             return f"Estimate({_with_error(float(parts[0].item()), float(parts[1].item()))})"
         return f"Estimate(value={self.value!r}, standard_error={self.standard_error!r})"
+
+    def _repr_html_(self) -> str:
+        """Value ± error, for notebooks."""
+        value, error = np.broadcast_arrays(self.value, self.standard_error)
+        if value.size == 1:
+            return paragraph([_with_error(float(value.item()), float(error.item()))])
+        rows = value.reshape(value.shape[0], -1)[:, :MOST_ROWS]
+        errors = error.reshape(value.shape[0], -1)[:, :MOST_ROWS]
+        cells = [
+            [str(k), *(_with_error(float(v), float(e)) for v, e in zip(*pair, strict=True))]
+            for k, pair in enumerate(zip(rows[:MOST_ROWS], errors[:MOST_ROWS], strict=True))
+        ]
+        header = ["", *(map(str, range(rows.shape[1])) if rows.shape[1] > 1 else ["value ± error"])]
+        left = [paragraph([f"the first {MOST_ROWS} of {value.shape[0]} rows"])] if value.shape[0] > MOST_ROWS else []
+        return "\n".join([html_table(header, cells), *left])
 
     # What would stack, join or repeat value and error as if they were numbers of one kind:
 

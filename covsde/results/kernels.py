@@ -7,6 +7,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from covsde.numerics.tracing import is_traced
+from covsde.results.html import numbers, paragraph
+
 
 class Kernels(eqx.Module):
     """Kernels over layer time. NumPy arrays, or traced arrays inside a JAX transformation.
@@ -24,6 +27,21 @@ class Kernels(eqx.Module):
     G: Any
     ntk: Any
     stop_tau: Any
+
+    def _repr_html_(self) -> str:
+        """The last covariance and the tangent kernel, for notebooks."""
+        if is_traced(self.tau) or is_traced(self.ntk):
+            return paragraph([repr(self)])
+        m, times, stop = np.shape(self.ntk)[-1], np.size(self.tau), float(np.asarray(self.stop_tau))
+        until = "" if stop >= 1 else f"; valid to τ = {stop:.4g}, where variances explode"
+        return "\n".join(
+            [
+                paragraph([f"Kernels of {m} inputs at {times} layer times{until}", "H at the last of them:"]),
+                numbers(self.H[-1]),
+                paragraph(["tangent kernel of the hidden matrices, ntk:"]),
+                numbers(self.ntk),
+            ]
+        )
 
     @property
     def ntk_readout(self) -> Any:
@@ -52,3 +70,14 @@ class LazyTraining:
     outputs: Float[np.ndarray, "times m outputs"]
     loss: Float[np.ndarray, " times"]
     modes: Float[np.ndarray, " train"]
+
+    def __repr__(self) -> str:
+        """Return one line that says what is inside."""
+        times, points, outputs = self.outputs.shape
+        last = f", loss {self.loss[-1]:.4g} at t = {self.times[-1]:.4g}" if times else ""
+        return f"LazyTraining({times} times, {points} points, {outputs} outputs{last})"
+
+    def _repr_html_(self) -> str:
+        """The loss over training time, for notebooks."""
+        table = numbers(np.stack([self.times, self.loss], axis=1), ["time", "loss"])
+        return "\n".join([paragraph([repr(self)]), table])

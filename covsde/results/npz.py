@@ -2,8 +2,6 @@
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.results.files import atomic_write
+from covsde.results.files import atomic_write, checked_path
 
 
 def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any], metadata: dict[str, Any], version: int) -> None:
     """Write arrays and metadata; an existing file is replaced once the new one is complete."""
-    if Path(path).suffix != ".npz":
+    if checked_path("path", path, "run.npz").suffix != ".npz":
         raise ValueError(f"path must end in '.npz', got {os.fspath(path)!r}.")
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, format=np.array(version), metadata=np.array(json.dumps(metadata)), **arrays)
@@ -31,34 +29,42 @@ def load_npz(
     optional: Sequence[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read what `save_npz` wrote: the named arrays, the optional ones that are there, and the metadata."""
-    name = os.fspath(path)
+    name, remedy = os.fspath(checked_path("path", path, "run.npz")), f"give a file written by {writer}."
     if not Path(path).is_file():
-        raise FileNotFoundError(f"path: there is no file {name!r}; give a file written by {writer}.")
+        raise FileNotFoundError(f"path: there is no file {name!r}; {remedy}")
     try:
         # Opened here because np.load leaves a damaged file open.
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as e:
-        raise ValueError(f"path: {name!r} is damaged or not a .npz file; give a file written by {writer}.") from e
+    except PermissionError:
+        raise
+    except Exception as e:  # a damaged archive can fail in any way, out of memory among them
+        raise ValueError(f"path: {name!r} is damaged or not a .npz file; {remedy}") from e
     missing = {"format", "metadata", *names} - set(content)
     if missing:
-        raise ValueError(
-            f"path: {name!r} is not {what} (it lacks {', '.join(sorted(missing))}); give a file written by {writer}."
-        )
-    if int(content["format"]) > version:
-        raise ValueError(
-            f"path: {name!r} has format {int(content['format'])}, this version reads up to {version}; upgrade covsde."
-        )
+        raise ValueError(f"path: {name!r} is not {what} (it lacks {', '.join(sorted(missing))}); {remedy}")
+    _check_format(name, content["format"], version, remedy)
     found = [*names, *(key for key in optional if key in content)]
-    return {key: content[key] for key in found}, json.loads(str(content["metadata"]))
+    return {key: content[key] for key in found}, _metadata(name, content["metadata"], remedy)
+
+
+def _check_format(name: str, found: NDArray[Any], version: int, remedy: str) -> None:
+    """Refuse a format that is none, or that is newer than this version."""
+    if found.shape != () or found.dtype.kind not in "iu" or found < 1:
+        raise ValueError(f"path: {name!r} has the format {found.tolist()!r}, which is none; {remedy}")
+    if found > version:
+        raise ValueError(f"path: {name!r} has format {found}, this version reads up to {version}; upgrade covsde.")
+
+
+def _metadata(name: str, found: NDArray[Any], remedy: str) -> dict[str, Any]:
+    """The metadata of a file, if they are a JSON object."""
+    try:
+        metadata = json.loads(str(found)) if found.shape == () and found.dtype.kind == "U" else None
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ValueError(f"path: {name!r} is damaged: its metadata is no JSON object; {remedy}")
+    return metadata
 
 
 def as_json(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from covsde.results import estimate
 from covsde.results.estimate import Estimate
+from covsde.results.html import record_page
 from covsde.results.npz import as_json, load_npz, save_npz
 from covsde.results.quantity import Quantity, name_of
 from covsde.results.status import FailedPathsWarning, PathStatus
@@ -68,9 +69,21 @@ class Record(abc.ABC):
         """Number of paths per status that is not `FINE` (those that occur), and their "total"."""
         return estimate.failures(self.status)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know who did not make the result: values that were assumed."""
+        found = [f"{name}={value:g} assumed" for name, value in self.metadata.get("assumed", {}).items()]
+        share = self.metadata.get("unresolved", 0)
+        return [*found, f"{share:.0%} not resolved by the steps"] if share else found
+
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
-        return f"{type(self).__name__}({self.kind}, {self._sizes()}, {self.failures['total']} failed)"
+        notes = "".join(f", {note}" for note in self.notes)
+        return f"{type(self).__name__}({self.kind}, {self._sizes()}, {self.failures['total']} failed{notes})"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: what is inside, and where the paths are in the end."""
+        return record_page(self)
 
     def _sizes(self) -> str:
         return f"{self.paths} paths"

@@ -25,3 +25,7 @@ class PathStatus(enum.IntEnum):
 
 class FailedPathsWarning(UserWarning):
     """A statistic leaves out paths that stopped before the layer time it describes."""
+
+
+class UnresolvedStepWarning(UserWarning):
+    """The steps of a solver are too coarse for what they step: on many paths, numbers are not those of the limit."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.descent.trajectory import KernelTrajectory
 from covsde.results.estimate import Estimate, failures
 from covsde.results.npz import load_npz, save_npz
 from covsde.results.quantity import Curve, Quantity
@@ -22,25 +21,32 @@ _FORMAT = 1
 class TrainedKernels(Training):
     """Training of a deterministic limit: one trajectory, whose arrays have no axis of paths, and its standard error.
 
-    A label is a pair (update k, input p), number k P + p; there are N = P (updates + 1). Where training diverges (an
-    output beyond 10⁶) the status is EXPLODED, and everything from that update on is NaN.
+    A label is a pair (update k, input p) as in `Training`: where all updates are on all P inputs its number is k P + p,
+    and there are N = P (updates + 1). Where training diverges (an output beyond 10⁶) the status is EXPLODED, and
+    everything from that update on is NaN.
 
     Args:
         tau: layer times ℓ/L, increasing from 0 to 1, (times,).
-        targets: y (P,).
-        outputs: f before each update and after the last, (updates + 1, P).
-        losses: (updates + 1,).
+        targets: y (M,), or (M, C) for several outputs.
+        outputs: f before each update and after the last, (updates + 1, M), or (updates + 1, M, C) for targets with
+            columns.
+        losses: mean over the trained inputs, (updates + 1,).
         H: covariance of the residual stream ⟨h(a) h(b)⟩, (times, N, N).
         Phi: covariance of the activations of a block, (times, N, N): ⟨φ(h) φ(h)⟩, or of its hidden units.
-        G: covariance of the gradients ⟨g(a) g(b)⟩, g = γ_0 N ∂f/∂h, (times, N, N).
+        G: covariance of the gradients ⟨g(a) g(b)⟩, g = γ_0 N ∂f/∂h, (times, N, N); for several outputs those of
+            Σ_c Δ_c f_c, with Δ = -∂loss/∂f of one input.
         A: overlap ⟨h(a) g(b)⟩, (times, N, N), not symmetric.
-        ntk: tangent kernel of the hidden weights at each update, (updates + 1, P, P): ḟ = η_0 K Δ/P.
-        standard_error: for each of outputs, H, Phi, G, A and ntk, its Monte Carlo error in the same shape: from the
-            spread over independent systems of particles, NaN if there is one system, 0 where nothing is sampled.
+        ntk: tangent kernel of the hidden weights on the batch of each update, and if it is the same for all after the
+            last one, (updates + 1, P, P): ḟ = η_0 K Δ/P.
+        standard_error: for each of outputs, H, Phi, G, A, ntk and moved, its Monte Carlo error in the same shape: from
+            the spread over independent systems of particles, NaN if there is one system, 0 where nothing is sampled.
         status: a `PathStatus`.
         metadata: how it was computed.
-        replicates: for outputs, losses, H, Phi, G, A and ntk, the result without each of the systems in turn, (systems,
-            ...), from which `mean` takes standard errors; none if there is one system, or nothing is sampled.
+        replicates: for these and for the losses, the result without each of the systems in turn, (systems, ...), from
+            which `mean` takes standard errors; none if there is one system, or nothing is sampled.
+        labels: update and input of each label, (N, 2).
+        moved: ⟨(h(k) - h(0))²⟩ of all inputs, (updates + 1, times, M), or None where H has it.
+        test_losses: mean over the test inputs with a target, (updates + 1,), or None.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("tau", "targets", "outputs", "losses", "H", "Phi", "G", "A", "ntk")
@@ -55,7 +61,7 @@ class TrainedKernels(Training):
 
     def __repr__(self) -> str:
         """Return one line that says what is inside."""
-        return f"TrainedKernels({self.updates} updates, {self.targets.size} inputs, {self.status.name})"
+        return f"TrainedKernels({self.updates} updates, {self.inputs} inputs, {self.status.name})"
 
     @property
     def kind(self) -> str:
@@ -73,6 +79,12 @@ class TrainedKernels(Training):
         return 1
 
     @property
+    def last_update(self) -> NDArray[np.int_]:
+        """The last update with valid outputs; -1 if there is none."""
+        whole = np.all(np.isfinite(self.outputs), axis=tuple(range(1, self.outputs.ndim)))
+        return np.asarray(np.sum(whole) - 1)
+
+    @property
     def failures(self) -> dict[str, int]:
         """The status, if it is not `FINE`, and "total"."""
         return failures(np.asarray([self.status]))
@@ -87,11 +99,20 @@ class TrainedKernels(Training):
     def over_updates(
         self, datum: int | None = None, output: int = 0, *, trained: bool = True, accuracy: bool = False
     ) -> Curve:
-        """The output of one input or the loss, with its Monte Carlo error, over the updates."""
-        x = np.arange(self.updates + 1.0)
-        if datum is None:
-            return Curve(x, self.losses[:, None], self.mean(lambda r: r.losses).standard_error)
-        return Curve(x, self.outputs[:, datum, None], self.standard_error["outputs"][:, datum])
+        """The output of one input, or the loss or the accuracy of all of a kind, with its Monte Carlo error."""
+
+        def curve(r: "TrainedKernels") -> NDArray[Any]:
+            if datum is not None:
+                return np.asarray(r.outputs[:, datum] if r.outputs.ndim == 2 else r.outputs[:, datum, output])
+            if accuracy:
+                return r.accuracy(trained)
+            return np.asarray(r.losses if trained else r.test_losses)
+
+        value, error = self.mean(curve)
+        if datum is not None:  # known even where a result was put together by hand
+            known = self.standard_error["outputs"][:, datum]
+            error = known if known.ndim == 1 else known[:, output]
+        return Curve(np.arange(self.updates + 1.0), value[:, None], error)
 
     def mean(self, f: Callable[["TrainedKernels"], Any]) -> Estimate:
         """Value of a statistic of the whole result, with its Monte Carlo error: what `richardson` extrapolates.
@@ -123,7 +144,8 @@ class TrainedKernels(Training):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a `.npz` file."""
-        arrays = {name: getattr(self, name) for name in self.arrays}
+        given = {name: getattr(self, name) for name in (*self.arrays, *self._optional)}
+        arrays = {name: value for name, value in given.items() if value is not None}
         arrays |= {f"error_{name}": value for name, value in self.standard_error.items()}
         arrays |= {f"without_{name}": value for name, value in self.replicates.items()}
         save_npz(path, arrays | {"status": np.array(int(self.status))}, self.metadata, _FORMAT)
@@ -142,26 +164,32 @@ class TrainedKernels(Training):
             FileNotFoundError: if there is no such file.
             ValueError: if it is damaged or something else.
         """
-        errors = [f"error_{name}" for name in KernelTrajectory._fields]
-        names = [*cls.arrays, *errors, "status"]
-        parts = [*KernelTrajectory._fields, "losses"]
+        kernels = ("outputs", "H", "Phi", "G", "A", "ntk")
+        names = [*cls.arrays, *(f"error_{name}" for name in kernels), "status"]
+        further = [f"without_{name}" for name in (*kernels, "losses", "moved", "test_losses")]
         arrays, metadata = load_npz(
             path,
             names,
             _FORMAT,
             "TrainedKernels.save",
             "a trained kernel limit",
-            optional=[f"without_{name}" for name in parts],
+            optional=[*cls._optional, "error_moved", *further],
         )
-        status = PathStatus(int(arrays.pop("status")))
+        try:
+            status = PathStatus(int(arrays.pop("status")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"path: {os.fspath(path)!r} is no sound result: its status is no PathStatus.") from error
         if status == PathStatus.FINE and np.isnan(arrays["outputs"]).any():
             raise ValueError(
                 f"path: {os.fspath(path)!r} is no sound result, so compute it again: outputs holds NaN, and the status "
                 "is FINE."
             )
-        standard_error = {name: arrays.pop(f"error_{name}") for name in KernelTrajectory._fields}
-        replicates = {name: arrays.pop(f"without_{name}") for name in parts if f"without_{name}" in arrays}
-        return cls(**arrays, standard_error=standard_error, status=status, metadata=metadata, replicates=replicates)
+        parts: dict[str, dict[str, NDArray[Any]]] = {"error_": {}, "without_": {}}
+        for prefix, found in parts.items():
+            for name in [name for name in arrays if name.startswith(prefix)]:
+                found[name.removeprefix(prefix)] = arrays.pop(name)
+        errors, replicates = parts.values()
+        return cls(**arrays, standard_error=errors, status=status, metadata=metadata, replicates=replicates)
 
 
 def _real(value: Any) -> NDArray[np.float64]:

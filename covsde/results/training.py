@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.descent.losses import right
+from covsde.descent.losses import Loss, right
 from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
 from covsde.results.record import Record
+from covsde.results.sharpness import sharpness
 from covsde.results.status import PathStatus
 
 # More inputs than this make more columns than a page has.
@@ -52,15 +53,15 @@ class Training(Record):
 
     Inputs in no batch are tests: they have outputs, losses and movement, each exact jointly with the training.
 
-    For ResNets the kernels are those of `TrainedKernels`: Phi of the activations of a block, φ(h)·φ(h)/N, G and A with
-    g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
+    For ResNets losses are means over the trained inputs, and the kernels are those of `TrainedKernels`: Phi of the
+    activations of a block, φ(h)·φ(h)/N, G and A with g = γ₀ N ∂f/∂h in place of ∂f/∂h, and ntk with its factor β².
 
     Args:
         tau: layer times ℓ/L, increasing from 0 to 1, (times,).
         targets: y (M,), or (M, C) for several outputs.
         outputs: f before each update and after the last, (updates + 1, paths, M), or (updates + 1, paths, M, C) for
             targets with columns.
-        losses: over all trained inputs, (updates + 1, paths).
+        losses: summed over all trained inputs, (updates + 1, paths); for ResNets their mean.
         Phi: forward covariance h(a)·h(b)/n, (times, paths, N, N).
         G: backward covariance ∂f(a)/∂h·∂f(b)/∂h (of the output over s), (times, paths, N, N); for several outputs the
             gradients are those of Σ_c Δ_c f_c, with Δ = -∂loss/∂f.
@@ -72,6 +73,9 @@ class Training(Record):
         labels: update and input of each label, (N, 2).
         moved: |h(k) - h(0)|²/n of all inputs, (updates + 1, times, paths, M), or None where Phi has it.
         test_losses: mean over the test inputs with a target, (updates + 1, paths), or None.
+        G_outputs: ∂f_c(a)/∂h·∂f_c'(b)/∂h of every output (over s), (times, paths, N, C, N, C), or None.
+        ntk_outputs: ∫₀¹ Φ(a, b) of these of hidden weights on the batch of each update, (updates + 1, paths, P, C, P,
+            C), or None.
     """
 
     # The covariance whose changes are feature movement.
@@ -86,8 +90,10 @@ class Training(Record):
         "status": 0,
         "moved": 2,
         "test_losses": 1,
+        "G_outputs": 1,
+        "ntk_outputs": 1,
     }
-    _optional: ClassVar[tuple[str, ...]] = ("labels", "moved", "test_losses")
+    _optional: ClassVar[tuple[str, ...]] = ("labels", "moved", "test_losses", "G_outputs", "ntk_outputs")
 
     tau: NDArray[Any]
     targets: NDArray[Any]
@@ -100,6 +106,8 @@ class Training(Record):
     labels: Any = dataclasses.field(default=None, kw_only=True)
     moved: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
     test_losses: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+    G_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+    ntk_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,6 +190,26 @@ class Training(Record):
         lost = np.isnan(f).reshape(*self.losses.shape, -1).any(axis=-1)
         return np.where(lost, np.nan, right(f, y).mean(axis=-1))
 
+    def sharpness(self, loss: Loss | None = None) -> NDArray[Any]:
+        """The largest eigenvalue of the Gauss–Newton matrix: gradient descent at η₀ is stable while it is below 2/η₀.
+
+        Of the hidden weights and of the loss that is descended, that of the batch of an update: the largest eigenvalue
+        of H^{1/2} Θ H^{1/2}, with Θ the tangent kernel in df/dη₀ = Θ Δ (s²T times ntk of an MLP, 1/P of a ResNet) and H
+        the second derivative of the loss in the outputs, 1 for squared loss.
+
+        Args:
+            loss: the loss, of outputs and targets, if it was a function of one's own.
+
+        Returns:
+            (updates + 1, paths); NaN where training has diverged, and after the last of several batches.
+
+        Raises:
+            ValueError: if the kernels of several outputs were not kept.
+
+        Source: arXiv 2103.00065 for the edge of stability; 2402.17457.
+        """
+        return sharpness(self, loss)
+
     def _known_tests(self) -> NDArray[np.int_]:
         known = np.isfinite(self.targets).reshape(self.inputs, -1).all(axis=1)
         found = self.tests[known[self.tests]]
@@ -225,6 +253,25 @@ class Training(Record):
             return np.asarray(self.moved[update][..., datum])
         X, a, b = getattr(self, self.features), self.label(update, datum), self.label(0, datum)
         return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
+
+    def movement_per_step(self) -> NDArray[Any]:
+        """How far the features of an input move in one update, against their size, per step of the solver, (paths,).
+
+        The largest over updates and inputs. The error of the step is of this size, to the order of the scheme, in
+        relation to what moves: where that is above a tenth, numbers are those of the step rather than of the limit.
+
+        Raises:
+            ValueError: for a result that no solver has stepped, such as networks.
+        """
+        if "steps" not in self.metadata:
+            raise ValueError("movement_per_step is for limits in continuous layer time: networks have layers.")
+        V0 = np.diagonal(np.asarray(self.metadata["V0"], np.float64))
+        size = np.where(V0 > 0, V0, 1.0)
+        # The distance from the start changes by no more than features move.
+        moved = [[self.movement(k, int(p)) / size[p] for p in self.trained] for k in range(self.updates + 1)]
+        distance = np.sqrt(np.maximum(np.asarray(moved).max(axis=2), 0)) if moved[0] else np.zeros((1, 1, self.paths))
+        found = np.abs(np.diff(np.nan_to_num(distance), axis=0)) * np.isfinite(distance[1:])
+        return np.asarray(found.max(axis=(0, 1), initial=0.0) / self.metadata["steps"])
 
     def alignment(self, update: int = -1) -> NDArray[Any]:
         """Alignment of the features of a batch with its targets at each saved layer time.

@@ -1,9 +1,9 @@
 """Chunks of paths, side by side and the same bits as one after the other, with progress and checkpoints."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from covsde.numerics.keys import generator
-from covsde.results.files import atomic_write
-from covsde.run.checkpoint import Arrays, checkpoint_folder, chunk_file, stored_chunks
+from covsde.run.checkpoint import Arrays, checkpoint_folder, identity_of, store_chunk, stored_chunks
+from covsde.run.progress import shown
 
 # At a time.
 _MOST_CHUNKS = 4
-
-
-def _progress(chunks: int, show: bool | None, label: str) -> Callable[[Iterator[int]], Iterator[int]]:
-    if show is None:
-        show = chunks > 1 and sys.stderr.isatty()
-    if not show:
-        return lambda items: items
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError('progress=True needs tqdm: pip install "covsde[plot]".') from error
-    return lambda items: tqdm(items, total=chunks, desc=label, delay=1.0, leave=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +56,19 @@ class Chunks:
         with generator():
             return self.dispatch(jax.random.fold_in(self.key, c), self.size)
 
+    @contextmanager
+    def _enough(self) -> Iterator[None]:
+        """Say what to lower if the memory is not enough for a chunk."""
+        try:
+            yield
+        except (MemoryError, ValueError, jax.errors.JaxRuntimeError) as error:
+            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise MemoryError(
+                f"chunk={self.size} takes more memory than there is, for {self.label!r}: pass a smaller chunk, "
+                "dtype='float32', or less to keep in save_at."
+            ) from error
+
     def run(
         self, fingerprint: dict[str, Any], progress: bool | None = None, checkpoint: str | Path | None = None
     ) -> Arrays:
@@ -75,12 +76,13 @@ class Chunks:
 
         Args:
             fingerprint: settings that decide the result; a folder of checkpoints with others is refused.
-            progress: show a bar; None: on a terminal, when there is more than one chunk.
+            progress: show a bar; None: on a terminal.
             checkpoint: folder for finished chunks, or None.
 
         Returns:
             The arrays of all chunks, `total` paths long.
         """
+        identity = identity_of(fingerprint)
         folder = None if checkpoint is None else checkpoint_folder(Path(checkpoint), fingerprint)
         # JAX keeps these per thread.
         double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
@@ -90,22 +92,33 @@ class Chunks:
             with jax.enable_x64(double), jax.default_device(device), jax.default_matmul_precision(precision):
                 part = self.finish(self.start(c) if pending is None else pending)
             if folder is not None:
-                with atomic_write(chunk_file(folder, c)) as temporary:
-                    np.savez(temporary, allow_pickle=False, **part)
+                store_chunk(folder, identity, c, part)
             return part
 
-        stored = {} if folder is None else stored_chunks(folder, self.count, self.size, self.axes)
+        stored = {} if folder is None else stored_chunks(folder, identity, self.count, self.axes)
         missing = [c for c in range(self.count) if c not in stored]
-        pool = ThreadPoolExecutor(max_workers=side_by_side())
+        workers = side_by_side()
+        pool = ThreadPoolExecutor(max_workers=workers)
         try:
-            # The first call compiles, before the others could do it again.
-            running = {c: pool.submit(complete, c, self.start(c)) for c in missing[:1]}
-            running |= {c: pool.submit(complete, c) for c in missing[1:]}
-            numbers = _progress(self.count, progress, self.label)(iter(range(self.count)))
-            parts = [stored[c] if c in stored else running[c].result() for c in numbers]
+            with shown(self.label, self.count, progress) as bar, self._enough():
+                bar.advance(len(stored))
+                # The first call compiles, before the others could do it again.
+                running = {c: pool.submit(complete, c, self.start(c)) for c in missing[:1]}
+                bar.computes()
+                for k, c in enumerate(missing):
+                    # Some ahead and not all: a run may have any number of chunks.
+                    running |= {
+                        later: pool.submit(complete, later)
+                        for later in missing[k + 1 : k + 1 + 2 * workers]
+                        if later not in running
+                    }
+                    stored[c] = running[c].result()
+                    del running[c]
+                    bar.advance(1)
         finally:
             # After an error or an interruption: chunks that run are waited for and kept, others never start.
             pool.shutdown(cancel_futures=True)
+        parts = [stored[c] for c in range(self.count)]
         whole = {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in self.axes.items()}
         return {
             name: x[(slice(None),) * (self.axes[name] % x.ndim) + (slice(self.total),)] for name, x in whole.items()

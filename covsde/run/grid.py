@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING, _CLOSEST = 1e-12, 1e-6
+
 
 def save_times(save_at: Any) -> np.ndarray:
     """Increasing layer times, 0 and 1 among them.
@@ -20,7 +22,17 @@ def save_times(save_at: Any) -> np.ndarray:
         raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].") from error
     if times.size == 0 or not np.all(np.isfinite(times)) or times[0] < 0 or times[-1] > 1:
         raise ValueError("save_at must hold layer times in [0, 1], e.g. [0, 0.5, 1].")
-    return np.union1d(times, [0.0, 1.0])
+    times = np.union1d(times, [0.0, 1.0])
+    # What differs by rounding is one time, and 1 is 1.
+    kept = np.append(0.0, times[1:][np.diff(times) > _ROUNDING])
+    kept[-1] = 1.0
+    close = np.flatnonzero(np.diff(kept) < _CLOSEST)
+    if close.size:
+        a, b = kept[close[0]], kept[close[0] + 1]
+        raise ValueError(
+            f"save_at holds {float(a)!r} and {float(b)!r}, which are too close to be stepped apart: keep one of them."
+        )
+    return kept
 
 
 def time_grid(steps: int, save_at: Sequence[float | int] | None) -> tuple[np.ndarray, int]:

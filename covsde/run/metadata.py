@@ -1,16 +1,14 @@
 """Metadata: what decides a result, told apart to the last digit, and where it was computed."""
 
 import dataclasses
-import functools
-import hashlib
 import platform
-import types
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
+from covsde.numerics.identity import ASSUMED, changed_functions, identity, name_of_function, unidentified
 from covsde.numerics.keys import recorded_generator, recorded_key
 
 
@@ -32,8 +30,7 @@ def run_metadata(kind: str, architecture: Any, V0: np.ndarray, key: Any, **more:
     """What decides a result of an architecture with `depth_to_width`, and where it was computed."""
     return {
         "kind": kind,
-        "architecture": describe(architecture),
-        "identity": identity(architecture),
+        **hyperparameters(architecture),
         "depth_to_width": architecture.depth_to_width,
         "V0": V0.tolist(),
         "seed": recorded_key(key),
@@ -44,38 +41,35 @@ def run_metadata(kind: str, architecture: Any, V0: np.ndarray, key: Any, **more:
     }
 
 
-def identity(value: Any) -> str:
-    """A digest that tells hyperparameters apart to the last digit, and functions by their code."""
-    return hashlib.sha256(repr(_exact(value, 6)).encode()).hexdigest()[:16]
+def hyperparameters(architecture: Any) -> dict[str, Any]:
+    """An architecture for metadata.
+
+    Raises:
+        ValueError: if a function of it reads other values than when it was made.
+    """
+    changed = changed_functions(architecture)
+    if changed:
+        raise ValueError(
+            f"architecture has the function {changed[0]}, which reads a value that has changed since "
+            f"{type(architecture).__name__} was made: make it again."
+        )
+    found = _told("", architecture) | {"architecture": describe(architecture)}
+    return found | ({"assumed": {"depth_to_width": architecture.depth_to_width}} if _assumed(architecture) else {})
 
 
-def _exact(value: Any, depth: int) -> Any:
-    """Something whose repr is the same in every process, and differs where `value` does."""
-    if depth == 0:
-        return type(value).__qualname__
-    if isinstance(value, eqx.Module):
-        fields = [(f.name, _exact(getattr(value, f.name), depth - 1)) for f in dataclasses.fields(value)]
-        return (type(value).__qualname__, fields)
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return np.asarray(value).tolist()
-    if isinstance(value, tuple | list):
-        return [_exact(x, depth - 1) for x in value]
-    if isinstance(value, types.CodeType):
-        return (value.co_code.hex(), value.co_names, _exact(value.co_consts, depth - 1))
-    if isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        inside = (value.__code__, value.__defaults__ or (), cells)
-        return (value.__module__, value.__qualname__, [_exact(x, depth - 1) for x in inside])
-    if isinstance(value, functools.partial):
-        return _exact((value.func, value.args, sorted(value.keywords.items())), depth)
-    if isinstance(value, types.MethodType):
-        return [_exact(x, depth - 1) for x in (value.__func__, value.__self__)]
-    if callable(value):
-        # What jax.jit returns has the name of what it was given, and the code inside.
-        names = (type(value).__qualname__, getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
-        wrapped = getattr(value, "__wrapped__", None)
-        return names if wrapped is None else (*names, _exact(wrapped, depth - 1))
-    return value if isinstance(value, str | bytes | int | float | complex | None) else type(value).__qualname__
+def function_metadata(name: str, function: Any) -> dict[str, Any]:
+    """A function of a user for metadata, as `name`, `name`_identity and if need be what that cannot see."""
+    return _told(f"{name}_", function) | {name: name_of_function(function)}
+
+
+def _assumed(module: Any) -> bool:
+    return getattr(module, ASSUMED, False) is True
+
+
+def _told(prefix: str, value: Any) -> dict[str, Any]:
+    unseen = unidentified(value)
+    found: dict[str, Any] = {f"{prefix}identity": identity(value)}
+    return found | ({f"{prefix}unidentified": unseen} if unseen else {})
 
 
 def describe(module: eqx.Module) -> str:
@@ -89,6 +83,8 @@ def describe(module: eqx.Module) -> str:
     parts = []
     defaults = {f.name: f.default for f in dataclasses.fields(module)}
     for name, value in vars(module).items():
+        if name == ASSUMED:
+            continue
         if value is None or (not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]):
             continue
         if isinstance(value, eqx.Module):
@@ -96,7 +92,8 @@ def describe(module: eqx.Module) -> str:
         elif callable(value):
             parts.append(str(getattr(value, "__name__", value)))
         elif isinstance(value, float):
-            parts.append(f"{name}={value:g}")
+            said = " (assumed)" if name == "depth_to_width" and _assumed(module) else ""
+            parts.append(f"{name}={value:g}{said}")
         else:
             parts.append(f"{name}={value}")
     return f"{type(module).__name__}({', '.join(parts)})"

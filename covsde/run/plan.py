@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args, runtime_checkable
@@ -19,6 +19,7 @@ import numpy as np
 from covsde.inputs.arguments import checked_switch
 from covsde.run.checkpoint import Arrays, identity_of
 from covsde.run.chunks import Chunks
+from covsde.run.memory import check_room
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -35,7 +36,7 @@ class Plan(Generic[Result]):
         dtype: of the computation.
         result: makes the result from the arrays of all chunks and the metadata.
         path_bytes: memory that a path takes in the result.
-        progress: show a bar; None: on a terminal, when there is more than one chunk.
+        progress: show a bar; None: on a terminal, .
         checkpoint: folder for finished chunks, or None.
     """
 
@@ -48,7 +49,7 @@ class Plan(Generic[Result]):
     checkpoint: str | Path | None = None
 
     def __post_init__(self) -> None:
-        _check_how(self.progress, self.checkpoint)
+        _check_how(self.metadata, self.progress, self.checkpoint)
 
     @property
     def bytes(self) -> int:
@@ -71,6 +72,22 @@ class Plan(Generic[Result]):
         with self.precision():
             jax.eval_shape(lambda key: self.chunks.dispatch(key, self.chunks.size), jax.random.key(0))
 
+    def check_room(self) -> None:
+        """Refuse more paths than this machine has room for.
+
+        Raises:
+            ValueError: naming how many it has room for.
+        """
+        if self.metadata.get("deterministic") and "updates" in self.metadata:
+            # Of one set of kernels, which grows with the square of the updates.
+            updates = self.metadata["updates"]
+            one = 2 * self.bytes / (updates + 1) ** 2
+            check_room("updates", updates, lambda n: int(one * (n + 1) ** 2), "the kernels of all labels")
+            return
+        name = "draws" if self.metadata.get("kind") == "network" else "paths"
+        # All chunks, and the arrays they are put together to.
+        check_room(name, self.chunks.total, lambda paths: 2 * self.path_bytes * paths, "the result")
+
     def precision(self) -> Any:
         """The context in which this plan's arrays are made."""
         return precision(self.dtype)
@@ -82,20 +99,27 @@ class Plan(Generic[Result]):
             instead: progress or checkpoint, in place of the plan's own.
         """
         how = {"progress": self.progress, "checkpoint": self.checkpoint} | instead
-        _check_how(**how)
+        _check_how(self.metadata, **how)
+        self.check_room()
         start = time.perf_counter()
         with self.precision():
             found = self.chunks.run(self.metadata, **how)
         return self.result(found, self.metadata | {"seconds": time.perf_counter() - start})
 
 
-def _check_how(progress: Any, checkpoint: Any) -> None:
-    """Refuse what is no switch and no folder."""
+def _check_how(metadata: Mapping[str, Any], progress: Any, checkpoint: Any) -> None:
+    """Refuse what is no switch and no folder, and checkpoints that could be those of another run."""
     if progress is not None:
         checked_switch("progress", progress)
     folder = os.fspath(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
     if folder is not None and (not isinstance(folder, str) or folder == "" or "\0" in folder):
         raise ValueError(f"checkpoint must be the name of a folder, such as 'run1', got {checkpoint!r}.")
+    unseen = [x for name, value in metadata.items() if name.endswith("unidentified") for x in value]
+    if folder is not None and unseen:
+        raise ValueError(
+            f"checkpoint must be None for this run, which depends on {unseen[0]}, an object that cannot be told from "
+            "another of its kind: pass what it computes as a function of numbers and arrays, or drop checkpoint."
+        )
 
 
 def precision(dtype: np.dtype) -> Any:

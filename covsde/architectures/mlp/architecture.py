@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde.activations import AbstractActivation
+from covsde.activations import SMOOTH, AbstractActivation
 from covsde.architectures.base import AbstractWithVelocities
 from covsde.architectures.mlp.feature_learning import NEURONS, limit_vectors, network_vectors, train_drawn_limit
 from covsde.architectures.mlp.gradients import backward_of
@@ -30,7 +29,9 @@ from covsde.descent.passes import solve_pass, sweep
 from covsde.descent.revealed import room_for, train_revealed
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.inputs.arguments import hyperparameter, positive_int
+from covsde.inputs.arguments import hyperparameter, one_line, positive_int
+from covsde.inputs.network import network_dtype
+from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter, Number
@@ -44,12 +45,26 @@ _PROFILE_PIECES = 1000
 # Layers per unit of depth/width beyond which training resolves a strong activation only if `steps` asks for it.
 _FINEST = 1000
 
+# What a name means depends on whether, and how strongly, it is shaped.
+_WRITTEN = {name: f"ShapedSmooth({name!r})" for name in SMOOTH} | {
+    "relu": "ShapedReLU(c_plus, c_minus) for the limit, or LeakyReLU(0.0) unshaped",
+    "linear": "Identity()",
+    "identity": "Identity()",
+}
+
+
+def _remedy(activation: Any) -> str:
+    if isinstance(activation, str) and activation in _WRITTEN:
+        return f"write {_WRITTEN[activation]}"
+    return "wrap a smooth function as ShapedSmooth(fn); one neither piecewise linear nor smooth at 0 has no limit"
+
+
 WidthProfile = Callable[[float], float] | tuple[float, ...]
 
 
 def _width_profile(profile: Any) -> WidthProfile | None:
     if profile is None or callable(profile):
-        return profile
+        return None if profile is None else told(profile)
     try:
         values = tuple(float(w) for w in profile)
     except (TypeError, ValueError) as error:
@@ -67,7 +82,8 @@ class MLP(AbstractWithVelocities):
 
     Args:
         activation: ShapedReLU, ShapedSmooth or Identity (limit and networks); LeakyReLU (networks only).
-        depth_to_width: T = depth / width, the clock time of the limit; > 0. It, bias and gain may be traced scalars.
+        depth_to_width: T = depth / width, the clock time of the limit; > 0. Default: 1, which results then say was
+            assumed. It, bias and gain may be traced scalars.
         bias: β_b ≥ 0; every layer has biases of variance β_b/n, which adds β_b to the drift of every entry.
         gain: γ; the normalisation c is multiplied by 1 + γ/n, which adds γV to the drift.
         width_profile: relative widths w of the layers, n_ℓ = w n: a function of layer time in [0, 1], or numbers to
@@ -91,11 +107,12 @@ class MLP(AbstractWithVelocities):
     gain: Hyperparameter = 0.0
     width_profile: WidthProfile | None = eqx.field(static=True, default=None)
     shaping_width: str = eqx.field(static=True, default="local")
+    assumed: bool = eqx.field(static=True, default=False)
 
     def __init__(
         self,
         activation: Any,
-        depth_to_width: Any = 1.0,
+        depth_to_width: Any = None,
         *,
         bias: Any = 0.0,
         gain: Any = 0.0,
@@ -104,12 +121,14 @@ class MLP(AbstractWithVelocities):
     ):
         if not isinstance(activation, AbstractActivation):
             raise ValueError(
-                f"activation must be ShapedReLU, ShapedSmooth, LeakyReLU or Identity, got {activation!r}; wrap a "
-                "smooth function as ShapedSmooth(fn); one neither piecewise linear nor smooth at 0 has no limit."
+                "activation must be ShapedReLU, ShapedSmooth, LeakyReLU or Identity, got "
+                f"{one_line(activation)}; {_remedy(activation)}."
             )
         self.activation = activation
         positive = "must be a positive finite number, got {}."
-        self.depth_to_width = hyperparameter("depth_to_width", depth_to_width, lambda T: T > 0, positive)
+        self.assumed = depth_to_width is None
+        T = 1.0 if depth_to_width is None else depth_to_width
+        self.depth_to_width = hyperparameter("depth_to_width", T, lambda T: T > 0, positive)
         variance = "must be at least 0, got {}: it is n times the variance of the biases."
         self.bias = hyperparameter("bias", bias, lambda b: b >= 0, variance)
         self.gain = hyperparameter("gain", gain)
@@ -192,7 +211,7 @@ class MLP(AbstractWithVelocities):
             depth: number of hidden layers; default round(T n).
             in_size: input dimension; default: the input layer adapts to the inputs it is called on.
             out_size: number of outputs.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps (m, d) to (m, out_size); network.grams(x) gives V_ℓ (depth + 1, m, m).
@@ -208,7 +227,7 @@ class MLP(AbstractWithVelocities):
                 in_size=None if in_size is None else positive_int("in_size", in_size),
                 out_size=positive_int("out_size", out_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(
@@ -239,7 +258,9 @@ class MLP(AbstractWithVelocities):
 
     def network_chunk(self, m: int, width: int, depth: int, itemsize: int) -> int:
         """Bounded by the normals of one layer and the saved path."""
-        per_draw = (4 * m * self.layers(width, depth).widest + (depth + 1) * m * m) * itemsize
+        layers = self.layers(width, depth)
+        layers.at(np.dtype(np.float64))  # refuses slopes and gains that no layer has
+        per_draw = (4 * m * layers.widest + (depth + 1) * m * m) * itemsize
         return fitting(per_draw, LIMIT, least=16, most=1024)
 
     def require_plain(self, what: str) -> None:
@@ -324,6 +345,11 @@ class MLP(AbstractWithVelocities):
             check_networks(task, sizes)
         else:
             check_limit(self.activation, self.depth_to_width, task, sizes)
+
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float:
+        """s²T."""
+        T = sizes.depth / sizes.width if sizes.width else self.depth_to_width
+        return float(task.settings.output_scale**2 * T)
 
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law or drawn."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.feature_learning import limit_vectors
-from covsde.descent.optimizers import SGD
+from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.revealed import check_revealed, room_for
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.inputs.arguments import checked_switch, finite_number
@@ -59,7 +59,8 @@ def checked_method(task: Task, method: str | None) -> str:
     """
     if method not in (None, "law", "weights"):
         raise ValueError(f"method must be 'law', 'weights' or None, which chooses, got {method!r}.")
-    return method or ("law" if sum(room_for(task)) <= _FEW else "weights")
+    few = isinstance(task.optimizer, SGD) and sum(room_for(task)) <= _FEW
+    return method or ("law" if few else "weights")
 
 
 def drawn_layers(depth_to_width: float, task: Task) -> tuple[int, int]:
@@ -78,14 +79,20 @@ def check_limit(activation: AbstractActivation, depth_to_width: float, task: Tas
     Raises:
         ValueError: naming the number that would do.
     """
-    check_revealed(task)
     width = sizes.depth / depth_to_width
     if sizes.method == "weights" and round(width) < task.data.rank:
         raise ValueError(
             f"steps={sizes.depth} is too few: a step is a layer of width steps/T, in which the inputs span "
             f"{task.data.rank} dimensions; use steps >= {math.ceil(task.data.rank * depth_to_width)}."
         )
-    task.optimizer.check_decay(task.updates, width, sizes.depth)
+    if sizes.method == "law":
+        check_revealed(task, sizes)
+    elif not isinstance(task.optimizer, SGD | AbstractEntrywise):
+        raise ValueError(
+            f"optimizer must be cs.SGD, cs.Sign or cs.Adam for the limit, got {type(task.optimizer).__name__}: others "
+            "are for train_networks with method='weights'."
+        )
+    _check_optimizer(task, width, sizes.depth)
     if sizes.method == "weights":
         return
     directions = limit_vectors(activation, width, jnp.dtype(np.float32)).directions(room_for(task))
@@ -95,6 +102,15 @@ def check_limit(activation: AbstractActivation, depth_to_width: float, task: Tas
             f"steps={sizes.depth} is too few: a step is a layer of width steps/T, in which the {directions} vectors "
             f"that training meets must be independent; use steps >= {need}, or method='weights'."
         )
+
+
+def _check_optimizer(task: Task, width: float | int, depth: int) -> None:
+    if isinstance(task.optimizer, SGD):
+        task.optimizer.check_decay(task.updates, width, depth)
+    elif isinstance(task.optimizer, AbstractEntrywise):
+        for name in ("train_input", "train_readout"):
+            if getattr(task.settings, name):
+                raise ValueError(f"{name}=True is for cs.SGD: cs.Sign and cs.Adam move the hidden matrices, drop it.")
 
 
 def check_networks(task: Task, sizes: Sizes) -> None:
@@ -107,14 +123,13 @@ def check_networks(task: Task, sizes: Sizes) -> None:
     if sizes.method not in ("law", "weights"):
         raise ValueError(f"method must be 'law' or 'weights', got {sizes.method!r}.")
     if sizes.method == "law":
-        check_revealed(task)
+        check_revealed(task, sizes)
     if sizes.method == "law" and width <= need:
         raise ValueError(
             f"width={width} is too small for method='law' with {task.pairs} (input, training step) pairs, forward and "
             f"backward: use width > {need}, or method='weights'."
         )
-    if isinstance(task.optimizer, SGD):
-        task.optimizer.check_decay(task.updates, width, sizes.depth)
+    _check_optimizer(task, width, sizes.depth)
     if width < task.data.rank:
         raise ValueError(
             f"width={width} is smaller than the {task.data.rank} dimensions that the inputs span: widen it."

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -22,6 +21,7 @@ from covsde.architectures.resnet.training import (
     check_limit,
     check_networks,
     is_linear,
+    labels_of,
     step_of_infinite_depth,
     train_block,
     train_drawn,
@@ -29,7 +29,9 @@ from covsde.architectures.resnet.training import (
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
+from covsde.inputs.network import network_dtype
 from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
+from covsde.numerics.identity import told
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
@@ -56,7 +58,7 @@ def _function(activation: Any) -> Callable[[Array], Array]:
             f"activation must be an elementwise JAX function such as jax.nn.relu or jnp.tanh, got {activation!r}: "
             "ResNets take plain activations, shaping belongs to MLP."
         )
-    found: Callable[[Array], Array] = activation
+    found: Callable[[Array], Array] = told(activation)
     return found
 
 
@@ -127,7 +129,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
         in_size: int | None = None,
         out_size: int = 1,
         richness: float = 1.0,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> ResNetNetwork:
         """The Equinox network itself, with real weights.
 
@@ -138,7 +140,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
             in_size: input dimension; default: the input layer adapts to the inputs it is called on.
             out_size: number of outputs.
             richness: γ_0 > 0; outputs are w·h/(γ_0 N), and γ_0 → 0 is lazy training.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps (m, d) to (m, out_size), network.grams(x) gives H^ℓ (depth + 1, m, m),
@@ -162,7 +164,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
                 out_size=positive_int("out_size", out_size),
                 in_size=None if in_size is None else positive_int("in_size", in_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(
@@ -213,29 +215,29 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
 
     def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
         """Bounded by the vectors of every block and pair; a limit's particles are counted as its width is."""
-        size = 8 * task.pairs * (sizes.depth + 1) * itemsize
+        size = 8 * labels_of(task) * (sizes.depth + 1) * itemsize
         return max(1, min(512, TRAINING // (size * sizes.width))) if sizes.width else max(512, 2 * TRAINING // size)
 
     def check_training(self, task: Task, sizes: Sizes) -> None:
         """Refuse a block without a limit or networks of this kind, and widths without room."""
-        task.require_plain("training of a ResNet")
+        if sizes.per_output:
+            raise ValueError("kernels='outputs' is for MLPs: of several outputs a ResNet has one kernel; drop it.")
         if not sizes.kernels:
             raise ValueError("kernels=False is for MLPs: kernels are what a ResNet is trained by; drop it.")
         if sizes.width:
             check_networks(self.block, task, sizes)
         else:
-            check_limit(self.block, task)
+            check_limit(self.block, task, None if is_linear(self.activation) else sizes.draws)
+
+    def tangent_scale(self, task: Task, sizes: Sizes) -> float | list[float]:
+        """1/P, for the loss is the mean over a batch."""
+        each = [1 / size for size in task.batches.sizes]
+        return each[0] if len(set(each)) == 1 else each
 
     def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
         """Gradient descent in causal order; `sizes.depth` is the depth if that is finite."""
-        found = train_block(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
-        pairs, steps = task.recorded()
-        H, Phi, G, A = (X[:, pairs][:, :, pairs] for X in (found.H, found.Phi, found.G, found.A))
-        return KernelTrajectory(found.outputs[steps], H, Phi, G, A, found.ntk[steps])
+        return train_block(self.block, self.activation, float(self.beta), task, sizes, key)
 
     def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """In law (width · pairs² per block) or by real weights (width² · pairs)."""
-        found = train_drawn(self.block, self.activation, float(self.beta), task.every_step(), sizes, key)
-        pairs, steps = task.recorded()
-        Phi, G, A = (X[:, :, pairs][:, :, :, pairs] for X in (found.Phi, found.G, found.A))
-        return Trajectory(found.outputs[steps], Phi, G, A, found.ntk[steps])
+        return train_drawn(self.block, self.activation, float(self.beta), task, sizes, key)

@@ -2,27 +2,23 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
 from covsde.architectures.resnet.network.training import train_by_law, train_by_weights
 from covsde.descent.hidden_units import exact_units, train_units, unit_normals
-from covsde.descent.particles import (
-    Sources,
-    Trained,
-    UpdateRule,
-    coarser,
-    exact_sources,
-    matched_normals,
-    train_particles,
-)
+from covsde.descent.mean_field import Trained, UpdateRule
+from covsde.descent.optimizers import SGD, AbstractEntrywise
+from covsde.descent.particles import reading_shapes, source_shape, train_particles
 from covsde.descent.passes import solve_pass, sweep
+from covsde.descent.revealed import check_revealed
+from covsde.descent.sources import AbstractNoise, Coarser, Exact, Matched, Sources, coarser
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import checked_switch, finite_number, positive_int
@@ -44,6 +40,8 @@ class ResNetTraining:
     Raises:
         ValueError: for a value out of range.
     """
+
+    mean_field: ClassVar[bool] = True
 
     richness: float = 1.0
     depth: int | None = None
@@ -67,63 +65,61 @@ def is_linear(fn: Function) -> bool:
     return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
 
 
-def _rule(fn: Function, task: Task, scale: float, feature_rate: Array | float, rate: Array | float) -> UpdateRule:
+def _rule(fn: Function, task: Task, scale: float, feature_rate: Array | float) -> UpdateRule:
     settings, dtype = task.settings, task.dtype
     return UpdateRule(
         fn=fn,
         scale=jnp.asarray(scale, dtype),
         feature_rate=jnp.asarray(feature_rate, dtype),
-        rate=jnp.asarray(rate / task.inputs, dtype),
+        rate=jnp.asarray(settings.richness, dtype),
         richness=jnp.asarray(settings.richness, dtype),
         train_input=jnp.asarray(float(settings.train_input), dtype),
         train_output=jnp.asarray(float(settings.train_readout), dtype),
         response=jnp.asarray(float(settings.response), dtype),
+        skip=jnp.ones((), dtype),
     )
 
 
 def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task: Task) -> UpdateRule:
-    """The rule for blocks of one matrix and total strength s, at learning rate η_0.
+    """The rule for blocks of one matrix and total strength s.
 
     A step of size η_0 γ_0² N/s on the matrices moves h by β² η_0 γ_0/(L P) Σ Δ Φ g per block, whatever s is.
     """
-    feature_rate = beta**2 * task.learning_rate * task.settings.richness / (depth * task.inputs)
-    scale = beta * float(np.sqrt(strength / depth))
-    return _rule(fn, task, scale, feature_rate, task.learning_rate * task.settings.richness)
+    return _rule(fn, task, beta * float(np.sqrt(strength / depth)), beta**2 * task.settings.richness / depth)
 
 
 @eqx.filter_jit
-def _sources(
-    key: PRNGKeyArray, P: int, labels: int, depth: int, particles: int | None, dtype: Any, coarse: bool
-) -> tuple[Sources, ...]:
-    """The noise of this depth; with `coarse`, before it the same noise seen at half the depth."""
-    if particles is None:
-        fine = exact_sources(P, labels, depth, dtype)
-    else:
-        fine = matched_normals(key, P, labels, depth, particles, dtype)
-    return (coarser(fine), fine) if coarse else (fine,)
+def _sources(key: PRNGKeyArray, noise: AbstractNoise, task: Task, depth: int) -> Sources:
+    return noise.sources(key, source_shape(task, depth), task.dtype)
+
+
+_coarser = eqx.filter_jit(coarser)
 
 
 @eqx.filter_jit
 def _train_particles(
-    rule: UpdateRule, task: Task, sources: Sources, square: Float[Array, ""], layers: tuple[int, ...], infinite: bool
-) -> KernelTrajectory:
+    rule: UpdateRule,
+    task: Task,
+    sources: Sources,
+    noise: AbstractNoise,
+    key: PRNGKeyArray,
+    sizes: Sizes,
+) -> Trained:
     # The blocks of a network are a list; layer time is what Diffrax integrates over.
-    trained = train_particles(rule, task, sources, layers, solve_pass if infinite else sweep)
-    return _trajectory(trained, square, task.inputs)
+    how = solve_pass if task.settings.depth is None else sweep
+    return train_particles(rule, task, sources, noise, key, sizes.layers, how)
 
 
 @eqx.filter_jit
-def _train_units(
-    rule: UpdateRule, task: Task, sizes: Sizes, key: PRNGKeyArray, square: Float[Array, ""], sampled: bool
-) -> KernelTrajectory:
-    coordinates, dtype = task.inputs + 1, task.dtype
+def _train_units(rule: UpdateRule, task: Task, sizes: Sizes, key: PRNGKeyArray, sampled: bool) -> Trained:
+    coordinates, dtype = len(task.batches.trained) + task.outputs, task.dtype
     normals = unit_normals(key, coordinates, sizes.draws, dtype) if sampled else exact_units(coordinates, dtype)
-    trained = train_units(rule, task, sizes, normals, task.settings.depth is None)
-    return _trajectory(trained, square, task.inputs)
+    return train_units(rule, task, sizes, normals, sampled, jax.random.fold_in(key, 1))
 
 
-def _trajectory(trained: Trained, square: Float[Array, ""], P: int) -> KernelTrajectory:
-    return KernelTrajectory(trained.outputs.reshape(-1, P), *trained[1:5], square * trained.ntk)
+def _trajectory(trained: Trained, square: float, task: Task) -> KernelTrajectory:
+    moved = None if task.batches.whole else trained.moved
+    return KernelTrajectory(*trained[:5], square * trained.ntk, moved)
 
 
 def step_of_infinite_depth(block: AbstractBlock) -> tuple[str, int]:
@@ -146,27 +142,35 @@ def train_block(
 def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
     """At infinite depth, from grids of L = `steps` and 2 L that see the same noise: an error of order 1/L² is left."""
     steps, infinite = sizes.depth, task.settings.depth is None
-    if infinite:
-        strength = block.limiting_strength()
-        rules = tuple(one_matrix_rule(fn, beta, strength, depth, task) for depth in (steps, 2 * steps))
-    else:
-        rules = (one_matrix_rule(fn, beta, block.strength(1, steps), steps, task),)
-    square = jnp.asarray(beta**2, task.dtype)
-    particles = None if is_linear(fn) else sizes.draws
-    noise = _sources(key, task.inputs, task.pairs, steps * len(rules), particles, task.dtype, infinite)
-    found = []
-    for k, (rule, sources) in enumerate(zip(rules, noise, strict=True)):
-        layers = tuple((k + 1) * layer for layer in sizes.layers)
-        found.append(_train_particles(rule, task, sources, square, layers, infinite))
-    return found[0] if len(found) == 1 else jax.tree.map(lambda a, b: 2 * b - a, *found)
+    depth = 2 * steps if infinite else steps
+    noise, later = _noise(fn, task, depth, sizes.draws), jax.random.fold_in(key, 1)
+    sources = _sources(key, noise, task, depth)
+    strength = block.limiting_strength() if infinite else block.strength(1, steps)
+
+    def of(depth: int, sources: Sources, noise: AbstractNoise) -> KernelTrajectory:
+        seen = sizes._replace(layers=tuple(layer * depth // steps for layer in sizes.layers))
+        rule = one_matrix_rule(fn, beta, strength, depth, task)
+        return _trajectory(_train_particles(rule, task, sources, noise, later, seen), beta**2, task)
+
+    fine = of(depth, sources, noise)
+    if not infinite:
+        return fine
+    coarse = of(steps, _coarser(sources), Coarser(noise, sources))
+    return jax.tree.map(lambda a, b: 2 * b - a, coarse, fine)
+
+
+def _noise(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
+    if not is_linear(fn):
+        return Matched(particles)
+    trained = source_shape(task, depth).total
+    return Exact(trained + max([shape.total for shape in reading_shapes(task, depth)], default=0), trained)
 
 
 @train_block.register
 def _(block: TwoMatrix, fn: Function, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> KernelTrajectory:
     """Width D and hidden width M → ∞; at infinite depth in steps of second order."""
-    rate = task.learning_rate * task.settings.richness
-    rule = _rule(fn, task, beta, rate * beta / task.inputs, rate)
-    return _train_units(rule, task, sizes, key, jnp.asarray(beta**2, task.dtype), not is_linear(fn))
+    rule = _rule(fn, task, beta, task.settings.richness * beta)
+    return _trajectory(_train_units(rule, task, sizes, key, not is_linear(fn)), beta**2, task)
 
 
 def _no_limit(block: AbstractBlock) -> str:
@@ -175,17 +179,38 @@ def _no_limit(block: AbstractBlock) -> str:
     )
 
 
-def check_limit(block: AbstractBlock, task: Task) -> None:
-    """Refuse a block whose training has no limit here, and backward matrices of their own where there are none.
+def check_limit(block: AbstractBlock, task: Task, particles: int | None) -> None:
+    """Refuse a block whose training has no limit here, and what is only for networks with weights.
+
+    Args:
+        block: of the network.
+        task: what is trained.
+        particles: how many; None where nothing is sampled.
 
     Raises:
         TypeError: for a block without a limit.
-        ValueError: for response=False.
+        ValueError: naming the argument.
     """
+    kept = len(task.batches.trained) + task.outputs
+    if particles is not None and particles < 4 * kept:
+        raise ValueError(
+            f"paths={particles} particles are too few for {kept - task.outputs} trained inputs and {task.outputs} "
+            f"outputs, which must be independent over them: use paths >= {4 * kept}, and many more for a small error."
+        )
     if train_block.dispatch(type(block)) is train_block.dispatch(AbstractBlock):
         raise TypeError(_no_limit(block))
-    if not (task.settings.response or isinstance(block, PreActivation)):
+    task.require_linear()
+    task.optimizer.check_share(task.updates)
+    _check_response(block, task)
+
+
+def _check_response(block: AbstractBlock, task: Task) -> None:
+    if task.settings.response:
+        return
+    if not isinstance(block, PreActivation):
         raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
+    if not isinstance(task.optimizer, SGD):
+        raise ValueError("response=False is for cs.SGD, whose updates are known without gradients: leave it out.")
 
 
 def check_networks(block: AbstractBlock, task: Task, sizes: Sizes) -> None:
@@ -194,18 +219,29 @@ def check_networks(block: AbstractBlock, task: Task, sizes: Sizes) -> None:
     Raises:
         ValueError: naming what would do.
     """
-    one_matrix, pairs, width = isinstance(block, PreActivation), task.pairs, sizes.width
     if sizes.method not in ("law", "weights"):
         raise ValueError(f"method must be 'law' or 'weights', got {sizes.method!r}.")
-    if sizes.method == "weights" and not (task.settings.response or one_matrix):
-        raise ValueError(f"response=False is for PreActivation blocks, got {type(block).__name__}: leave it out.")
-    if sizes.method == "law" and not one_matrix:
+    if isinstance(task.optimizer, SGD):
+        task.optimizer.check_share(task.updates)
+    if isinstance(task.optimizer, AbstractEntrywise):
+        raise ValueError("optimizer must be a cs.SGD or one of optax for ResNets: cs.Sign and cs.Adam are for MLPs.")
+    if sizes.method == "weights":
+        _check_response(block, task)
+        return
+    if not isinstance(block, PreActivation):
         raise ValueError(f"method='law' is for PreActivation blocks, got {type(block).__name__}: use method='weights'.")
-    if sizes.method == "law" and width <= 2 * pairs:
+    check_revealed(task, sizes)
+    pairs, need = task.pairs, task.pairs + labels_of(task)
+    if sizes.width <= need:
         raise ValueError(
-            f"width={width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
-            f"backward: use width > {2 * pairs}, or method='weights'."
+            f"width={sizes.width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
+            f"backward: use width > {need}, or method='weights'."
         )
+
+
+def labels_of(task: Task) -> int:
+    """Labels of the training, and of one reading after it."""
+    return task.pairs + max((shape.forward for shape in reading_shapes(task, 1)), default=0)
 
 
 def train_drawn(

@@ -5,7 +5,6 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -19,6 +18,7 @@ from covsde.architectures.transformer.steps import TransformerStrang
 from covsde.covariance.clock import UniformClock
 from covsde.covariance.drifts import ReLUDrift, drift_of
 from covsde.inputs.arguments import checked_switch, hyperparameter, instance_of, positive_int
+from covsde.inputs.network import network_dtype
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.typing import Hyperparameter
 from covsde.solvers.defaults import default_steps
@@ -38,7 +38,8 @@ class Transformer(AbstractArchitecture):
         mlp: activation of the MLP in each block, ShapedReLU or Identity (limit and networks) or LeakyReLU (networks
             only); None for attention alone.
         mask: None, "causal", or an (m, m) array of 0 and 1 (1 where the row's token may attend).
-        depth_to_width: T = blocks / width; > 0, or ≥ 0 with shaping="depth".
+        depth_to_width: T = blocks / width; > 0, or ≥ 0 with shaping="depth". Default: 1, which results then
+            say was assumed.
         output_matrix: whether heads are mixed by a further matrix W^O.
         shaping: "width": τ = τ₀√(n n_k) and slopes 1 + c/√n; "depth": the same with the number of blocks L for n, and
             layer time itself for the clock of drift and logits.
@@ -63,6 +64,7 @@ class Transformer(AbstractArchitecture):
     key_size: int | None = eqx.field(static=True, default=None)
     attention: Attention = Attention()
     normalisation: str | None = eqx.field(static=True, default=None)
+    assumed: bool = eqx.field(static=True, default=False)
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class Transformer(AbstractArchitecture):
         heads: Any = 1,
         mlp: Any = None,
         mask: Any = None,
-        depth_to_width: Any = 1.0,
+        depth_to_width: Any = None,
         *,
         output_matrix: bool = False,
         shaping: str = "width",
@@ -89,9 +91,10 @@ class Transformer(AbstractArchitecture):
         if shaping not in ("width", "depth"):
             raise ValueError(f"shaping must be 'width' or 'depth', got {shaping!r}.")
         self.shaping = shaping
+        self.assumed = depth_to_width is None
         self.depth_to_width = hyperparameter(
             "depth_to_width",
-            depth_to_width,
+            1.0 if depth_to_width is None else depth_to_width,
             lambda T: T > 0 or (T == 0 and shaping == "depth"),
             "must be positive, got {}; only with shaping='depth' may it be 0, for a width that goes to infinity first.",
         )
@@ -189,7 +192,7 @@ class Transformer(AbstractArchitecture):
         key: int | PRNGKeyArray,
         depth: int | None = None,
         out_size: int = 1,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> TransformerNetwork:
         """The Equinox network itself, with real weights.
 
@@ -198,7 +201,7 @@ class Transformer(AbstractArchitecture):
             key: int seed or JAX key.
             depth: number of blocks; default round(T n).
             out_size: outputs per token.
-            dtype: of the weights; default JAX's default float.
+            dtype: of the weights; default JAX's default float, which is float32 unless jax_enable_x64 is set.
 
         Returns:
             An Equinox module: network(x) maps tokens (m, d), d ≤ n, to (m, out_size); network.grams(x) gives V_ℓ
@@ -214,7 +217,7 @@ class Transformer(AbstractArchitecture):
                 depth=depth,
                 out_size=positive_int("out_size", out_size),
                 key=typed_key(key),
-                dtype=jnp.dtype(jnp.result_type(float) if dtype is None else dtype),
+                dtype=network_dtype(dtype),
             )
 
     def sample_grams(

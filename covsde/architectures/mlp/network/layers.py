@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from covsde.activations import AbstractActivation
+from covsde.numerics.tracing import is_traced
 
 
 class Layer(NamedTuple):
@@ -69,7 +70,7 @@ class Layers(eqx.Module):
     def at(self, dtype: np.dtype) -> Callable[[Int[Array, ""] | int], Layer]:
         """How to look up a layer by its index 0 … depth - 1 inside a loop of this dtype."""
         c = {N: self.activation.normalisation(N) * (1 + self.gain / N) for N in set(self.shaping)}
-        if any(scale <= 0 for scale in c.values()):
+        if not is_traced(c) and any(scale <= 0 for scale in c.values()):
             raise ValueError(f"gain={self.gain:g} makes 1 + gain/width negative: use a larger width or gain.")
         if len(set(self.widths)) == 1 and len(c) == 1:
             (N,) = c

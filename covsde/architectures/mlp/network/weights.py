@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.architectures.mlp.network.layers import Layer, Layers
+from covsde.inputs.network import network_inputs
 from covsde.numerics.keys import generator
 from covsde.numerics.linalg import semidefinite_cholesky
 
@@ -56,7 +57,7 @@ class MLPNetwork(eqx.Module):
 
     def features(self, x: Inputs) -> Float[Array, "depth m width"]:
         """Post-activations √c φ_s(z_ℓ) of every layer, ℓ = 1 … depth."""
-        x = jnp.asarray(x, self.output_weights.dtype)
+        x = network_inputs(x, self.output_weights.dtype)
         lookup = self.layers.at(x.dtype)
         W0 = self._draw_input(x.shape[1]) if self.input_weights is None else self.input_weights
         if W0.shape[1] != x.shape[1]:
@@ -80,14 +81,14 @@ class MLPNetwork(eqx.Module):
 
     def grams(self, x: Inputs) -> Float[Array, "layers m m"]:
         """V_ℓ for ℓ = 0 … depth; V_0 = x xᵀ / d is the input Gram."""
-        x = jnp.asarray(x, self.output_weights.dtype)
+        x = network_inputs(x, self.output_weights.dtype)
         h = self.features(x)
         V = jnp.einsum("lai,lbi->lab", h, h) / jnp.asarray(self.layers.widths, h.dtype)[:, None, None]
         return jnp.concatenate([(x @ x.T / x.shape[1])[None], V])
 
     def __call__(self, x: Inputs) -> Float[Array, "*m out"]:
         """Outputs z_out = √(c/n) W φ_s(z_L), for inputs (m, d) or a single input (d,)."""
-        batch = jnp.asarray(x, self.output_weights.dtype)
+        batch = network_inputs(x, self.output_weights.dtype, single=True)
         single = batch.ndim == 1
         h = self.features(batch[None] if single else batch)[-1]
         z = h @ self.output_weights.T / self.layers.widths[-1] ** 0.5

@@ -23,14 +23,14 @@ from covsde.architectures.mlp.unshaped.equations import SingularSDE, UnshapedReL
 from covsde.architectures.mlp.unshaped.network import Slopes, sample_pairs_law
 from covsde.architectures.mlp.unshaped.steps import LinearSplitting, run_chain, solve_singular
 from covsde.descent.task import Sizes
-from covsde.inputs.arguments import finite_number, instance_of, positive_int
+from covsde.inputs.arguments import finite_number, instance_of, positive_int, untraced
 from covsde.numerics.keys import recorded_generator, recorded_key, typed_key
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks
 from covsde.run.grid import saved_layers, time_grid
 from covsde.run.memory import fitting
-from covsde.run.metadata import describe, identity, versions
+from covsde.run.metadata import hyperparameters, versions
 from covsde.run.plan import Plan, question
 
 # Entries (times, 2, paths): w and log V; status and stop (paths,) of one chunk.
@@ -69,7 +69,7 @@ def simulate_unshaped(
         save_at: layer times to keep, each hit exactly, with 0 and 1; default: every step up to 20 steps, else tenths.
         solver: LinearSplitting() (default) or diffrax.Euler().
         chunk: paths solved at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -149,7 +149,7 @@ def sample_unshaped_networks(
         depth: number of hidden layers; default round(T n).
         save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
         chunk: networks sampled at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -206,7 +206,7 @@ def first_order_chain(
         depth: number of steps; default round(T n).
         save_at: layer times to keep, rounded to layers ℓ/depth; default: tenths. 0 and 1 are always kept.
         chunk: chains run at a time; bounds the memory.
-        progress: show a bar; default: on a terminal, when there is more than one chunk.
+        progress: show a bar; default: on a terminal.
         checkpoint: folder for finished chunks; an interrupted call with the same arguments resumes from it.
 
     Returns:
@@ -238,6 +238,7 @@ def first_order_chain(
 
 def _layer(mlp: Any) -> UnshapedReLU:
     instance_of("mlp", mlp, MLP, "an MLP such as MLP(LeakyReLU(0.0), depth_to_width=1.0)")
+    untraced("mlp", mlp)
     mlp.require_plain("the unshaped limit, with its chain and its networks,")
     return unshaped(mlp.activation)
 
@@ -280,8 +281,7 @@ def _plan(
 ) -> Plan[UnshapedEnsemble]:
     chunk = positive_int("chunk", how.chunk)
     metadata = {
-        "architecture": describe(mlp),
-        "identity": identity(mlp),
+        **hyperparameters(mlp),
         "rho0": None if rho0 is None else float(rho0),
         "source": float(_layer(mlp).lam) * math.sqrt(2) / (3 * math.pi),
         "seed": recorded_key(key),

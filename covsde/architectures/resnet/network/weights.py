@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PostActivation, PreActivation, TwoMatrix
 from covsde.descent.task import Sizes
+from covsde.inputs.network import network_inputs
 from covsde.numerics.keys import generator
 from covsde.numerics.linalg import semidefinite_cholesky
 from covsde.numerics.typing import Function
@@ -188,7 +189,7 @@ class ResNetNetwork(eqx.Module):
             return jax.random.normal(self.input_key, (width, d), dtype)
 
     def _embed(self, x: Inputs) -> Float[Array, "m width"]:
-        x = jnp.asarray(x, self.output_weights.dtype)
+        x = network_inputs(x, self.output_weights.dtype)
         W = self._draw_input(x.shape[1]) if self.input_weights is None else self.input_weights
         if W.shape[1] != x.shape[1]:
             raise ValueError(f"x has dimension {x.shape[1]}, but the network was made with in_size={W.shape[1]}.")
@@ -212,7 +213,7 @@ class ResNetNetwork(eqx.Module):
 
     def __call__(self, x: Inputs) -> Float[Array, "*m out"]:
         """Outputs w·h^L/(γ_0 N), for inputs (m, d) or a single input (d,)."""
-        batch = jnp.asarray(x, self.output_weights.dtype)
+        batch = network_inputs(x, self.output_weights.dtype, single=True)
         single = batch.ndim == 1
         h = self.features(batch[None] if single else batch)[-1]
         f = h @ self.output_weights.T / (self.richness * h.shape[1])

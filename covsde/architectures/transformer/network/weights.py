@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from covsde.activations import AbstractActivation
 from covsde.architectures.transformer.attention import AbstractMask, Attention
+from covsde.inputs.network import network_inputs
 from covsde.numerics.keys import generator
 from covsde.numerics.linalg import semidefinite_cholesky
 
@@ -126,7 +127,7 @@ class TransformerNetwork(eqx.Module):
         Raises:
             ValueError: if tokens have more dimensions than the network has neurons.
         """
-        x = jnp.asarray(x, self.output_weights.dtype)
+        x = network_inputs(x, self.output_weights.dtype)
         d, n = x.shape[1], self.block.width
         if d > n:
             raise ValueError(f"x has dimension {d} > width {n}: use a larger width, or project the tokens.")
