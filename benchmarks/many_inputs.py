@@ -2,8 +2,8 @@
 
 The bound is one Cholesky factor, one triangular product L T and one L Lᵀ of XLA, on as many matrices at a time, drawn
 and checked beforehand: no normals, no drift, no matrix that may be singular, no status. All cores work in both cases:
-`simulate` runs chunks side by side, and the bound is one batch that XLA divides, for two batched Cholesky factorisations
-of XLA at a time can wait for each other for ever on a CPU. Compilation is that of a whole run (0 where the program is
+`simulate` runs chunks side by side, and the bound is one batch that XLA divides, for two batched Cholesky factors of
+XLA at a time can wait for each other for ever on a CPU. Compilation is that of a whole run (0 where the program is
 known from a row above); memory is what XLA reserves for a chunk, and what a path takes in the result.
 
     python benchmarks/many_inputs.py [--inputs 20 50 100] [--steps 20] [--repeats 5]
