@@ -103,7 +103,7 @@ def test_bad_arguments(folder, capsys, arguments, sentence):
         ("a,b\n", "holds no numbers"),
         ("", "holds no numbers"),
         ("1,2\n0,0\n", "row 1 is zero"),
-        ("\udcff\udcfe", "damaged"),
+        ("\udcff\udc80", "no text in UTF-8 (byte 0 is 0xff)"),
     ],
 )
 def test_bad_csv(folder, capsys, text, sentence):

@@ -140,7 +140,10 @@ def hold_against_networks(
             files = _publish(comparison, args.out)
         if args.resume:
             for part in (limit, *networks):
-                remove_checkpoints(checkpoints / part.name, part.plan.fingerprint, part.plan.chunks.count)
+                folder, coarse = checkpoints / part.name, part.plan.coarse
+                if coarse is not None:
+                    remove_checkpoints(folder / "coarse", coarse.fingerprint, coarse.chunks.count)
+                remove_checkpoints(folder, part.plan.fingerprint, part.plan.chunks.count)
             with suppress(OSError):  # others have something in it
                 checkpoints.rmdir()
         notes_of_others = _others(args.out, files)

@@ -13,7 +13,7 @@ from covsde.comparison.table import CurveComparison, Row
 from covsde.inputs.arguments import one_line
 from covsde.results.ensemble import Ensemble
 from covsde.results.quantity import Quantity, name_of
-from covsde.results.status import FailedPathsWarning
+from covsde.results.status import FailedPathsWarning, UnresolvedStepWarning
 
 
 @overload
@@ -40,7 +40,8 @@ def compare(
     Returns:
         The comparison: a table of z-scores at the last layer time (after the last update for outputs and losses of
         training), distances between the laws of the same quantities, and `plot`. Against a deterministic limit of
-        training there are means only.
+        training there are means only. A limit that was trained in half its steps too (`Training.coarse`) is
+        extrapolated to infinitely many steps, and the table says what that adds.
 
     Raises:
         ValueError: If there is no network, a result is of another kind than the limit, or they are not of the same
@@ -48,6 +49,7 @@ def compare(
 
     Warns:
         FailedPathsWarning: Once per result in which paths had stopped.
+        UnresolvedStepWarning: If the error of the step of a limit that is extrapolated is well above its noise.
     """
     if not networks:
         raise ValueError("networks must hold at least one result to compare with the limit; pass one after it.")
@@ -71,7 +73,27 @@ def compare(
     if statistics is not None:
         raise ValueError("statistics are for ensembles of Gram matrices: leave it out, and use .mean of the results.")
     measures, laws = _of_quantities(limit)
-    return CurveComparison(*_table(measures, laws, limit, networks), limit, networks, footer="")
+    rows, distances = _table(measures, laws, limit, networks)
+    return CurveComparison(rows, distances, limit, networks, footer=_of_steps(limit, rows))
+
+
+def _of_steps(limit: Any, rows: Sequence[Row]) -> str:
+    """How the reference is extrapolated in its steps, with a warning where these are too few."""
+    if getattr(limit, "coarse", None) is None:
+        return ""
+    steps, few = limit.metadata["steps"], limit.coarse.metadata["steps"]
+    large = sorted({r.statistic for r in rows if abs(r.step_error) > _CERTAIN * r.step_error_se})
+    if large:
+        warnings.warn(
+            f"The error of the step is seen beyond {_CERTAIN} standard errors in {one_line(', '.join(large))}: the "
+            f"table takes it away to leading order only, so use more than {steps} steps.",
+            UnresolvedStepWarning,
+            stacklevel=3,  # whoever called compare
+        )
+    return (
+        f'The reference is extrapolated from {few} and {steps} steps; "of step" is what that adds to {steps} steps, '
+        "whose laws the distances are of."
+    )
 
 
 def _table(
@@ -115,6 +137,9 @@ def _check_kind(limit: Any, network: Any) -> None:
             f"networks: {one_line(network)} is no result to compare with {limit!r}; compare results of one kind."
         )
 
+
+# Standard errors beyond which the error of the step is not chance.
+_CERTAIN = 4
 
 # What makes two results answers to one question, where both of them say it; architectures may differ.
 _PROBLEM = ("V0", "rho0", "targets", "loss", "learning_rate", "updates", "optimizer", "batches", "centred")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from covsde.comparison.laws import Distance, distance_of_laws, z_score
 from covsde.comparison.table import Row
 from covsde.results import estimate
-from covsde.results.estimate import Estimate
+from covsde.results.estimate import Estimate, to_no_step
 from covsde.results.quantity import Quantity, name_of
 from covsde.results.status import PathStatus
 
@@ -56,7 +56,8 @@ def rows_of(measures: Sequence[Measure], limit: Any, networks: Sequence[Any]) ->
     rows = []
     for name, reduction, quantity in measures:
         for network, ours, theirs in _ends(quantity, limit, networks):
-            value, se = (float(x) for x in _estimate(reduction, limit, ours))
+            own, moved = _of_reference(reduction, quantity, limit, ours)
+            value, se = (float(x) for x in own)
             other, other_se = (float(x) for x in _estimate(reduction, network, theirs))
             rows.append(
                 Row(
@@ -72,9 +73,21 @@ def rows_of(measures: Sequence[Measure], limit: Any, networks: Sequence[Any]) ->
                     network_failures=int(np.sum(~theirs.valid)),
                     axis=quantity.axis.symbol,
                     at=quantity.axis.point(ours.at),
+                    step_error=float(moved.value),
+                    step_error_se=float(moved.standard_error),
                 )
             )
     return rows
+
+
+def _of_reference(reduction: str, quantity: Quantity, limit: Any, end: _End) -> tuple[Estimate, Estimate]:
+    """The statistic of the reference and what the error of its step is found to be, NaN where that is not known."""
+    fine, coarse = _estimate(reduction, limit, end), getattr(limit, "coarse", None)
+    if coarse is None:
+        return fine, Estimate(np.asarray(np.nan), np.asarray(np.nan))
+    return to_no_step(
+        _estimate(reduction, coarse, _end(quantity, coarse)), fine, limit.refinement, limit.metadata["order"]
+    )
 
 
 def distances_of(quantities: Sequence[Quantity], limit: Any, networks: Sequence[Any]) -> list[Distance]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from covsde.results.estimate import Estimate
+from covsde.results.estimate import Estimate, to_no_step
 
 # A tuple is not an ArrayLike where annotations are checked at run time.
 Column = ArrayLike | Sequence[float | int]
@@ -94,7 +94,6 @@ def richardson(coarse: Any, fine: Any, f: Callable[[Any], Any]) -> Estimate:
     ratio = fine.metadata["steps"] / coarse.metadata["steps"]
     if ratio <= 1:
         raise ValueError("fine must have more steps than coarse: pass the runs in the other order.")
-    weight = 1 / (ratio ** fine.metadata["order"] - 1)
     a, b = (Estimate(*e.mean(f)) for e in (coarse, fine))
     if np.any([np.any(e.standard_error != 0) for e in (a, b)]):
         if coarse.metadata["seed"] == fine.metadata["seed"]:
@@ -102,8 +101,7 @@ def richardson(coarse: Any, fine: Any, f: Callable[[Any], Any]) -> Estimate:
         # Particles share kernels that err by a multiple of 1/particles, which must not pass for an error of the steps.
         if coarse.deterministic and coarse.metadata["chunk"] != fine.metadata["chunk"]:
             raise ValueError("coarse and fine must have as many particles per system: use the same chunk.")
-    value = b.value + weight * (b.value - a.value)
-    return Estimate(value, np.hypot((1 + weight) * b.standard_error, weight * a.standard_error))
+    return to_no_step(a, b, ratio, fine.metadata["order"])[0]
 
 
 def _checked(

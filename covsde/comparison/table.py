@@ -1,5 +1,6 @@
 """Comparisons: rows of a table with z-scores, distances between laws, text, JSON and figure."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +25,8 @@ class Row:
 
     `axis` and `at` say where: "τ" and a layer time, or "update" and its number; `tau` is NaN unless the axis is layer
     time. `z` is (network - reference) over the root of the summed squared standard errors; the failures count the paths
-    that had stopped by then.
+    that had stopped by then. `step_error` is how far the reference is from what its steps gave, where that is known:
+    then it is extrapolated to infinitely many.
     """
 
     statistic: str
@@ -39,6 +41,8 @@ class Row:
     network_failures: int
     axis: str
     at: float
+    step_error: float = math.nan
+    step_error_se: float = math.nan
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,18 +125,16 @@ class CurveComparison:
 
     def _statistics(self) -> _Cells:
         where, points = _places(self.rows)
+        stepped = any(math.isfinite(r.step_error) for r in self.rows)
+
+        def cells(r: Row) -> list[str]:
+            own = [r.reference, r.reference_se, *([r.step_error] if stepped else []), r.network, r.network_se]
+            return [*(f"{x:.4g}" for x in own), f"{r.z:+.2f}"]
+
+        header = ["reference", "s.e.", *(["of step"] if stepped else []), "network", "s.e.", "z"]
         return (
-            ("statistic", where, "ensemble", "reference", "s.e.", "network", "s.e.", "z"),
-            [
-                (
-                    r.statistic,
-                    point,
-                    r.label,
-                    *(f"{x:.4g}" for x in (r.reference, r.reference_se, r.network, r.network_se)),
-                    f"{r.z:+.2f}",
-                )
-                for r, point in zip(self.rows, points, strict=True)
-            ],
+            ("statistic", where, "ensemble", *header),
+            [(r.statistic, point, r.label, *cells(r)) for r, point in zip(self.rows, points, strict=True)],
         )
 
     def _laws(self) -> _Cells:

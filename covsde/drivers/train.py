@@ -15,10 +15,11 @@ from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.task import Sizes, Task, settings_from, task_from
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
+from covsde.drivers.halved import beside, is_halved
 from covsde.drivers.trained import axes, collect, finish, judged, keeps_kernels, system, system_axes
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
 from covsde.inputs.data import Data
-from covsde.numerics.keys import typed_key
+from covsde.numerics.keys import coarse_key, typed_key
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
@@ -63,6 +64,7 @@ def train(
     response: bool | np.bool_ | None = None,
     train_input: bool | np.bool_ | None = None,
     train_readout: bool | np.bool_ | None = None,
+    step_error: bool | np.bool_ | None = None,
 ) -> Plan[Training]:
     """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
 
@@ -102,6 +104,9 @@ def train(
         train_input: whether the matrix of the inputs moves as well; default False. For an MLP that changes the limit
             only within its error in the step, here and for the readout.
         train_readout: whether the readout moves as well; default False.
+        step_error: of random paths, whether as many are trained in half the steps, as `coarse` of the result: then
+            `compare` and `extrapolated` take the error of the step away to leading order, and say how large it was.
+            Default: where weights are drawn, which makes it cheap, if the steps can be halved.
 
     Returns:
         `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
@@ -124,6 +129,7 @@ def train(
     Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; M. Li's lecture notes STAT 946,
     Waterloo, 2025); equations and scheme in covsde/architectures/mlp/feature_learning.py.
     """
+    arguments = dict(locals())
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "depth": depth, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
     rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
@@ -140,9 +146,11 @@ def train(
     method = architecture.training_method(task, method)
     _check_steps(task, method, kind)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
-    layers, tau = saved_layers(save_at, steps, 5)
+    half = is_halved(task, method, steps, architecture.depth_to_width, step_error)
+    layers, tau = saved_layers(save_at, steps // 2 if half else steps, 5)
     kept, each = keeps_kernels(architecture, task, kernels)
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
+    sizes = sizes._replace(layers=tuple(2 * layer for layer in layers)) if half else sizes
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     if grid is not None:
         fewest = max(_FEWEST_PARTICLES, 8 * (task.inputs + task.outputs))
@@ -171,7 +179,11 @@ def train(
         chunks = Chunks(
             dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), paths, chunk, "limit"
         )
-        return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
+        plan = _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
+        if not half:
+            return plan
+        coarse = {"steps": steps // 2, "save_at": tau.tolist(), "key": coarse_key(key), "step_error": False}
+        return beside(plan, train.plan(**arguments | coarse))
     systems = -(-paths // chunk) if grid.sampled else 1
     settings |= {"deterministic": True, "depth": grid.depth, "systems": systems}
     chunks = Chunks(

@@ -56,6 +56,11 @@ def network_key(key: int | PRNGKeyArray, width: int) -> PRNGKeyArray:
     return jax.random.fold_in(typed_key(key), np.uint32(_NETWORKS + width))
 
 
+def coarse_key(key: int | PRNGKeyArray) -> PRNGKeyArray:
+    """A key for the same limit in fewer steps, independent of it and of networks of any width."""
+    return jax.random.fold_in(typed_key(key), np.uint32(_NETWORKS))
+
+
 @contextmanager
 def generator() -> Iterator[None]:
     """Draw as the library does, in this thread: JAX keeps the setting per thread."""

@@ -191,6 +191,26 @@ def slope(y: NDArray[np.float64], x: NDArray[np.float64]) -> Estimate:
     return Estimate(np.asarray(value), np.asarray(mean(x * (y - value * x)).standard_error / second))
 
 
+def to_no_step(coarse: Estimate, fine: Estimate, ratio: float, order: int) -> tuple[Estimate, Estimate]:
+    """Richardson's extrapolation of independent estimates, and by how much it moves the finer one.
+
+    Args:
+        coarse: of few steps.
+        fine: of `ratio` times as many.
+        ratio: above 1.
+        order: the power of 1/steps in their error.
+    """
+    weight = 1 / (ratio**order - 1)
+    difference = fine.value - coarse.value
+    return (
+        Estimate(
+            fine.value + weight * difference,
+            np.hypot((1 + weight) * fine.standard_error, weight * coarse.standard_error),
+        ),
+        Estimate(weight * difference, weight * np.hypot(fine.standard_error, coarse.standard_error)),
+    )
+
+
 def without_error(estimate: Estimate) -> Estimate:
     """The same value with standard error 0, where there is a value: one path is the whole law."""
     return Estimate(estimate.value, np.where(np.isnan(estimate.value), np.nan, 0.0))

@@ -1,5 +1,6 @@
 """Tables for notebooks."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -46,6 +47,19 @@ def numbers(matrix: Any, names: Sequence[str] | None = None) -> str:
     return html_table(header, rows)
 
 
+def _extrapolated(record: Any, name: str) -> list[str]:
+    """The mean of the quantity of this name, extrapolated in the steps, and what that added."""
+    quantity = next(q for q in record.quantities() if q.name == name)
+
+    def end(r: Any) -> Any:
+        return quantity.curve(r).values[-1]
+
+    with warnings.catch_warnings():  # the page says how many paths failed
+        warnings.simplefilter("ignore")
+        value, error = record.extrapolated(end)
+        return [f"{value:.4g} ± {error:.2g} ({record.step_error(end).value:+.2g})"]
+
+
 def record_page(record: Any) -> str:
     """A result: what it is, and where the paths of its quantities are at the end of their axes.
 
@@ -63,5 +77,9 @@ def record_page(record: Any) -> str:
         spread = "" if record.deterministic else f"{low:.4g} to {high:.4g}"
         rows.append((quantity.name, quantity.axis.at(float(curve.x[-1])), f"{median:.4g}", spread))
     said = [repr(record), str(record.metadata.get("architecture", ""))]
-    table = html_table(("quantity", "at", "value" if record.deterministic else "median", "half of the paths"), rows)
+    header = ["quantity", "at", "value" if record.deterministic else "median", "half of the paths"]
+    if getattr(record, "coarse", None) is not None:
+        header.append("mean, without error of the step")
+        rows = [(*row, *_extrapolated(record, row[0])) for row in rows]
+    table = html_table(header, rows)
     return "\n".join([paragraph(line for line in said if line), table])

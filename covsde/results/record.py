@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,8 @@ class Record(abc.ABC):
     _marked: ClassVar[bool] = True
     # Arrays that files of earlier versions lack, and that not every result has.
     _optional: ClassVar[tuple[str, ...]] = ()
+    # Fields that hold another result of the same kind, or None.
+    _parts: ClassVar[tuple[str, ...]] = ()
 
     status: NDArray[Any]
     metadata: dict[str, Any]
@@ -98,9 +101,7 @@ class Record(abc.ABC):
             ValueError: for another ending.
             OSError: if the file cannot be written.
         """
-        arrays = {name: getattr(self, name) for name in self._arrays()}
-        arrays = {name: array for name, array in arrays.items() if array is not None}
-        save_npz(path, arrays | {name: np.array(True) for name in self._marks()}, self.metadata, _FORMAT)
+        save_npz(path, self._stored() | {name: np.array(True) for name in self._marks()}, self.metadata, _FORMAT)
 
     @classmethod
     def load(cls: type[AnyRecord], path: str | os.PathLike[str]) -> AnyRecord:
@@ -119,13 +120,36 @@ class Record(abc.ABC):
         """
         what = f"a {cls.__name__} result" if cls._marked else "an ensemble"
         names = [*(name for name in cls._arrays() if name not in cls._optional), *cls._marks()]
-        arrays, metadata = load_npz(path, names, _FORMAT, f"{cls.__name__}.save", what, cls._optional)
+        inside = [f"{part}/{name}" for part in cls._parts for name in (*cls._arrays(), "metadata")]
+        arrays, metadata = load_npz(path, names, _FORMAT, f"{cls.__name__}.save", what, [*cls._optional, *inside])
         try:
-            found = cls(**{name: arrays[name] for name in cls._arrays() if name in arrays}, metadata=metadata)
-            found._check_values()
-        except (TypeError, ValueError) as error:
+            found = cls._from_stored(arrays, metadata)
+        except (KeyError, TypeError, ValueError) as error:
             where = os.fspath(path)
             raise ValueError(f"path: {where!r} is no sound result, so compute it again: {error}") from error
+        return found
+
+    def _stored(self) -> dict[str, Any]:
+        """All arrays of a file but the marks, those of a part under its name."""
+        arrays = {name: getattr(self, name) for name in self._arrays()}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        for name in self._parts:
+            part = getattr(self, name)
+            if part is not None:
+                arrays |= {f"{name}/{key}": array for key, array in part._stored().items()}
+                arrays[f"{name}/metadata"] = np.array(json.dumps(part.metadata))
+        return arrays
+
+    @classmethod
+    def _from_stored(cls: type[AnyRecord], arrays: Mapping[str, Any], metadata: dict[str, Any]) -> AnyRecord:
+        """The result of the arrays of a file, if its values are sound."""
+        parts: dict[str, Any] = {}
+        for name in cls._parts:
+            own = {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
+            if own:
+                parts[name] = cls._from_stored(own, json.loads(str(own.pop("metadata"))))
+        found = cls(**{name: arrays[name] for name in cls._arrays() if name in arrays}, metadata=metadata, **parts)
+        found._check_values()
         return found
 
     def _check_values(self) -> None:
@@ -145,7 +169,7 @@ class Record(abc.ABC):
 
     @classmethod
     def _arrays(cls) -> list[str]:
-        return [f.name for f in dataclasses.fields(cls) if f.name != "metadata"]
+        return [f.name for f in dataclasses.fields(cls) if f.name not in ("metadata", *cls._parts)]
 
     @classmethod
     def _marks(cls) -> list[str]:

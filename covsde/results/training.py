@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covsde.descent.losses import Loss, right
+from covsde.results.estimate import Estimate, to_no_step
 from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
 from covsde.results.record import Record
 from covsde.results.sharpness import sharpness
@@ -76,6 +77,7 @@ class Training(Record):
         G_outputs: ∂f_c(a)/∂h·∂f_c'(b)/∂h of every output (over s), (times, paths, N, C, N, C), or None.
         ntk_outputs: ∫₀¹ Φ(a, b) of these of hidden weights on the batch of each update, (updates + 1, paths, P, C, P,
             C), or None.
+        coarse: the same of fewer steps and of other paths, from which the error of the step is known, or None.
     """
 
     # The covariance whose changes are feature movement.
@@ -94,6 +96,7 @@ class Training(Record):
         "ntk_outputs": 1,
     }
     _optional: ClassVar[tuple[str, ...]] = ("labels", "moved", "test_losses", "G_outputs", "ntk_outputs")
+    _parts: ClassVar[tuple[str, ...]] = ("coarse",)
 
     tau: NDArray[Any]
     targets: NDArray[Any]
@@ -108,6 +111,7 @@ class Training(Record):
     test_losses: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
     G_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
     ntk_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
+    coarse: Any = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,6 +193,46 @@ class Training(Record):
         f = f.reshape(*f.shape[: f.ndim - y.ndim], *y.shape) if f.shape[f.ndim - y.ndim :] == y.shape else f[..., 0]
         lost = np.isnan(f).reshape(*self.losses.shape, -1).any(axis=-1)
         return np.where(lost, np.nan, right(f, y).mean(axis=-1))
+
+    def extrapolated(self, f: Any) -> Estimate:
+        """The mean of a statistic extrapolated to infinitely many steps, from `coarse`: what `compare` compares.
+
+        Args:
+            f: statistic, as for `mean`.
+
+        Returns:
+            Value and standard error, in the shape that `mean` gives.
+
+        Raises:
+            ValueError: for a result without `coarse`.
+        """
+        return self._to_no_step(f)[0]
+
+    def step_error(self, f: Any) -> Estimate:
+        """What `extrapolated` adds to the mean of a statistic: the error of the step to leading order, sign reversed.
+
+        Args:
+            f: statistic, as for `mean`.
+
+        Returns:
+            Value and standard error, in the shape that `mean` gives.
+
+        Raises:
+            ValueError: for a result without `coarse`.
+        """
+        return self._to_no_step(f)[1]
+
+    def _to_no_step(self, f: Any) -> tuple[Estimate, Estimate]:
+        if self.coarse is None:
+            raise ValueError(
+                "step_error needs the same run with fewer steps, and this result has none: train with step_error=True."
+            )
+        return to_no_step(self.coarse.mean(f), self.mean(f), self.refinement, self.metadata["order"])
+
+    @property
+    def refinement(self) -> float:
+        """How many times as many steps it has as `coarse`; 1 without it."""
+        return 1.0 if self.coarse is None else float(self.metadata["steps"] / self.coarse.metadata["steps"])
 
     def sharpness(self, loss: Loss | None = None) -> NDArray[Any]:
         """The largest eigenvalue of the Gauss–Newton matrix: gradient descent at η₀ is stable while it is below 2/η₀.

@@ -4,6 +4,7 @@ A question is a function that makes a plan from its arguments, refusing what can
 runs the plan, and `question.plan(...)` returns it.
 """
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -38,6 +39,7 @@ class Plan(Generic[Result]):
         path_bytes: memory that a path takes in the result.
         progress: show a bar; None: on a terminal, .
         checkpoint: folder for finished chunks, or None.
+        coarse: the same of fewer steps, which the result takes in, or None.
     """
 
     chunks: Chunks
@@ -47,6 +49,7 @@ class Plan(Generic[Result]):
     path_bytes: int
     progress: bool | None = None
     checkpoint: str | Path | None = None
+    coarse: "Plan[Any] | None" = None
 
     def __post_init__(self) -> None:
         _check_how(self.metadata, self.progress, self.checkpoint)
@@ -54,7 +57,7 @@ class Plan(Generic[Result]):
     @property
     def bytes(self) -> int:
         """Memory that the result will take."""
-        return self.path_bytes * self.chunks.total
+        return self.path_bytes * self.chunks.total + (0 if self.coarse is None else self.coarse.bytes)
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +89,8 @@ class Plan(Generic[Result]):
             return
         name = "draws" if self.metadata.get("kind") == "network" else "paths"
         # All chunks, and the arrays they are put together to.
-        check_room(name, self.chunks.total, lambda paths: 2 * self.path_bytes * paths, "the result")
+        one = 2 * self.path_bytes * (1 if self.coarse is None else 2)
+        check_room(name, self.chunks.total, lambda paths: one * paths, "the result")
 
     def precision(self) -> Any:
         """The context in which this plan's arrays are made."""
@@ -104,7 +108,12 @@ class Plan(Generic[Result]):
         start = time.perf_counter()
         with self.precision():
             found = self.chunks.run(self.metadata, **how)
-        return self.result(found, self.metadata | {"seconds": time.perf_counter() - start})
+        result = self.result(found, self.metadata | {"seconds": time.perf_counter() - start})
+        if self.coarse is None:
+            return result
+        folder = how["checkpoint"]
+        part = self.coarse.run(**how | {"checkpoint": None if folder is None else Path(folder) / "coarse"})
+        return dataclasses.replace(result, coarse=part)  # type: ignore[type-var]
 
 
 def _check_how(metadata: Mapping[str, Any], progress: Any, checkpoint: Any) -> None:

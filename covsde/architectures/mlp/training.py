@@ -47,8 +47,8 @@ class MLPTraining:
 
 # Labels, forward and backward, beyond which the weights of a limit's layers are drawn: see benchmarks/many_labels.py.
 _FEW = 48
-# The width of drawn layers, from which one is taken that fits the depth.
-_WIDTHS = range(64, 97)
+# The width of drawn layers, from which one is taken that fits the depth, and that can be halved as the depth can.
+_WIDTHS = range(64, 97, 2)
 
 
 def checked_method(task: Task, method: str | None) -> str:
@@ -65,12 +65,14 @@ def checked_method(task: Task, method: str | None) -> str:
 
 def drawn_layers(depth_to_width: float, task: Task) -> tuple[int, int]:
     """Depth and width of drawn layers, of a ratio as close to T as few of them allow."""
-    least = max(_WIDTHS.start, task.data.rank)
-    widths = [n for n in range(least, least + len(_WIDTHS)) if round(depth_to_width * n) >= 1] or [
-        math.ceil(1 / depth_to_width)
-    ]
-    width = min(widths, key=lambda n: (round(abs(round(depth_to_width * n) / n - depth_to_width), 6), n))
-    return max(2, round(depth_to_width * width)), width
+    least = 2 * math.ceil(max(_WIDTHS.start, task.data.rank, 1 / depth_to_width) / 2)
+
+    def depth(width: int) -> int:
+        return 2 * max(1, round(depth_to_width * width / 2))
+
+    widths = range(least, least + len(_WIDTHS) * _WIDTHS.step, _WIDTHS.step)
+    width = min(widths, key=lambda n: (round(abs(depth(n) / n - depth_to_width), 6), n))
+    return depth(width), width
 
 
 def check_limit(activation: AbstractActivation, depth_to_width: float, task: Task, sizes: Sizes) -> None:
