@@ -14,7 +14,7 @@ GROUPS = {
     "Outputs": ("output",),
     "Shaped by gradient descent": ("shape",),
     "Feature learning": ("feature",),
-    "Training in general": ("digits", "transfer", "sharpness", "best"),
+    "Training in general": ("digits", "transfer", "sharpness", "best", "learning"),
     "ResNets": ("resnet",),
     "Transformers": ("transformer",),
 }

@@ -65,6 +65,9 @@ PAPERS = {
     "2210.00688": Paper("S. Hayou", 2022, "On the infinite-depth limit of finite-width neural networks"),
     "2302.00453": Paper("S. Hayou, G. Yang", 2023, "Width and Depth Limits Commute in Residual Networks"),
     "2305.07810": Paper("S. Jelassi and others", 2023, "Depth Dependence of μP Learning Rates in ReLU MLPs"),
+    "2305.18411": Paper(
+        "N. Vyas and others", 2023, "Feature-Learning Networks Are Consistent Across Widths At Realistic Scales"
+    ),
     "2306.17759": Paper(
         "L. Noci and others", 2023, "The Shaped Transformer: Attention Models in the Infinite Depth-and-Width Limit"
     ),

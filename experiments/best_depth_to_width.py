@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
         def limit(rate: float, mlp: cs.MLP = mlp) -> cs.Training:
             how = {"paths": run.paths, "method": "weights", "key": common.key(run, 0)}
-            return cs.train(mlp, V0, learning_rate=rate, **how, **same)
+            return cs.train(mlp, V0, learning_rate=rate, step_error=False, **how, **same)
 
         def networks(rate: float, mlp: cs.MLP = mlp, n: int = n) -> cs.Training:
             how = {"width": n, "draws": run.draws, "method": "weights", "key": common.key(run, n)}

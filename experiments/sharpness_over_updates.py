@@ -29,7 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     for j, rate in enumerate(rates):
         how: dict[str, Any] = {"learning_rate": rate, **same}
         limit = cs.train(
-            mlp, V0, paths=run.paths, method="weights", steps=run.pick(8, 32), key=common.key(run, 0), **how
+            mlp,
+            V0,
+            paths=run.paths,
+            method="weights",
+            steps=run.pick(8, 32),
+            key=common.key(run, 0),
+            step_error=False,
+            **how,
         )
         found = {"limit": limit}
         for n in widths:

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
         def limit(rate: float, rule: Any = rule) -> cs.Training:
             how = {"paths": run.paths, "steps": run.pick(8, 32), "method": "weights", "key": common.key(run, 0)}
-            return cs.train(mlp, V0, optimizer=rule(rate), **how, **same)
+            return cs.train(mlp, V0, optimizer=rule(rate), step_error=False, **how, **same)
 
         found = {"limit": np.array([test_losses(limit(rate)) for rate in rates])}
         for n in widths:

@@ -163,6 +163,11 @@ EXPERIMENTS = (
         "M. Li, lecture notes STAT 946 (Waterloo, 2025)",
     ),
     Experiment(
+        "learning_curve",
+        "test loss against the number of trained inputs: limit and networks, alone and as an ensemble",
+        "M. Li, lecture notes STAT 946 (Waterloo, 2025); arXiv 2305.18411",
+    ),
+    Experiment(
         "resnet_responses",
         "trained ResNets: what reusing a matrix in the backward pass does, limits and networks, against depth",
         "arXiv 2310.02244, 2309.16620, 2512.21075",

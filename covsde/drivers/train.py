@@ -81,7 +81,8 @@ def train(
             `Adam`.
         batches: indices of the inputs of every update, or a list of them per update; default: all. Inputs in no batch
             are test inputs: they are read, each jointly with the training, and do not slow it down.
-        centred: train f - f(0) in place of f; in the limit of a ResNet f(0) is 0.
+        centred: train f - f(0) in place of f, of which losses and accuracies then are; in the limit of a ResNet f(0) is
+            0.
         method: of the limit of an MLP, "law" reveals the weights of its layers where training meets them, "weights"
             draws them, at a cost that does not depend on the number of labels; default: by that number.
         paths: number of independent paths; for a deterministic limit, of particles or hidden units.
@@ -374,6 +375,7 @@ def _described(task: Task) -> dict[str, Any]:
         **({"optimizer": rule.described()} if ours else _optax(rule)),
         "batches": task.batches.listed(),
         "centred": task.centred,
+        "mean_field": task.mean_field,
         **function_metadata("loss", task.loss),
         **dataclasses.asdict(task.settings),
     }

@@ -106,6 +106,8 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
 def losses(task: Task, outputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Of outputs (updates + 1, paths, M[, C]): losses of the trained inputs, summed or at mean-field scale averaged,
     and averaged over the test inputs whose targets are known, if there are some; (updates + 1, paths) each."""
+    if task.centred:
+        outputs = outputs - outputs[:1]
 
     def over(chosen: Any) -> NDArray[Any]:
         index = np.asarray(chosen)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from covsde.descent.losses import NAMED, Loss
+from covsde.descent.losses import Loss
+from covsde.results.ensembling import loss_of
 
 
 def sharpness(run: Any, loss: Loss | None) -> NDArray[Any]:
@@ -16,22 +17,19 @@ def sharpness(run: Any, loss: Loss | None) -> NDArray[Any]:
     Raises:
         ValueError: if the kernels of several outputs were not kept, or the loss is not known.
     """
-    if loss is None:
-        loss = NAMED.get(str(run.metadata.get("loss")))
-        if loss is None:
-            raise ValueError("loss must be given, the function that was trained: results hold only its name.")
+    loss = loss_of(run, loss)
     scale = run.metadata.get("tangent_scale")
     if scale is None:
         raise ValueError("sharpness needs the scale of the tangent kernel, which results of earlier versions lack.")
     kernel = _kernel(run)
     scales = np.broadcast_to(np.asarray(scale, float), len(kernel))
     found = np.full(run.losses.shape, np.nan)
-    f0 = run.outputs[0] if run.metadata.get("centred") else np.zeros_like(run.outputs[0])
+    outputs = run.outputs - run.outputs[:1] if run.metadata.get("centred") else run.outputs
     axis = -run.targets.ndim  # of the inputs in outputs
     for update, Theta in enumerate(kernel):
         Theta = Theta * scales[update]
         batch = run.labels[run.labels[:, 0] == update, 1]
-        f, y = np.take(run.outputs[update] - f0, batch, axis=axis), run.targets[batch]
+        f, y = np.take(outputs[update], batch, axis=axis), run.targets[batch]
         size = y.size
         Theta = Theta[..., :size, :size] if run.targets.ndim == 1 else Theta[..., : len(batch), :, : len(batch), :]
         flat = Theta.reshape(-1, size, size)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covsde.descent.losses import Loss, right
+from covsde.results.ensembling import loss_of, of_mean_output
 from covsde.results.estimate import Estimate, to_no_step
 from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
 from covsde.results.record import Record
@@ -176,8 +177,8 @@ class Training(Record):
     def accuracy(self, trained: bool = True) -> NDArray[Any]:
         """How many trained inputs, or test inputs with a target, are classified rightly.
 
-        An output is right if it has the sign of its target, or for several outputs if the largest is that of the
-        target.
+        An output (of centred training f - f(0)) is right if it has the sign of its target, or for several outputs if
+        the largest is that of the target.
 
         Args:
             trained: of the trained inputs, or else of the test inputs.
@@ -189,10 +190,38 @@ class Training(Record):
             ValueError: if there are no test inputs with a target.
         """
         chosen = self.trained if trained else self._known_tests()
-        y, f = self.targets[chosen], np.take(self.outputs, chosen, axis=-self.targets.ndim)
+        y, f = self.targets[chosen], np.take(self._trained_outputs(), chosen, axis=-self.targets.ndim)
         f = f.reshape(*f.shape[: f.ndim - y.ndim], *y.shape) if f.shape[f.ndim - y.ndim :] == y.shape else f[..., 0]
         lost = np.isnan(f).reshape(*self.losses.shape, -1).any(axis=-1)
         return np.where(lost, np.nan, right(f, y).mean(axis=-1))
+
+    def ensembled(self, trained: bool = True, *, accuracy: bool = False, loss: Loss | None = None) -> Estimate:
+        """The loss of the mean output over all initializations: what is left when independent networks are averaged.
+
+        Of a convex loss it is below the mean of `losses` or `test_losses`, by what ensembling gains; for squared loss
+        the difference is half the summed variance of the outputs.
+
+        Args:
+            trained: of the trained inputs, or else of the test inputs, per input.
+            accuracy: the accuracy of the mean output in place of its loss.
+            loss: the loss, of outputs and targets, if it was a function of one's own.
+
+        Returns:
+            Value and standard error, (updates + 1,): of a loss for infinitely many networks, the jackknife removing
+            the bias of these many; of the accuracy for the mean over these.
+
+        Raises:
+            ValueError: if there are no test inputs with a target, or the loss is not known.
+        """
+        chosen = self.trained if trained else self._known_tests()
+        y = self.targets[chosen]
+        share = 1 / len(chosen) if not trained or self.metadata.get("mean_field") else 1.0
+        how = of_mean_output(y, None if accuracy else loss_of(self, loss), share)
+
+        def outputs(run: Training) -> NDArray[Any]:
+            return np.moveaxis(np.take(run._trained_outputs(), chosen, axis=2), 1, 0)
+
+        return self._reduce("ensemble", how, outputs)
 
     def extrapolated(self, f: Any) -> Estimate:
         """The mean of a statistic extrapolated to infinitely many steps, from `coarse`: what `compare` compares.
@@ -254,6 +283,10 @@ class Training(Record):
         """
         return sharpness(self, loss)
 
+    def _trained_outputs(self) -> NDArray[Any]:
+        """What the loss is of: f, or of centred training f - f(0)."""
+        return self.outputs - self.outputs[:1] if self.metadata.get("centred") else self.outputs
+
     def _known_tests(self) -> NDArray[np.int_]:
         known = np.isfinite(self.targets).reshape(self.inputs, -1).all(axis=1)
         found = self.tests[known[self.tests]]
@@ -296,6 +329,25 @@ class Training(Record):
         if self.moved is not None:
             return np.asarray(self.moved[update][..., datum])
         X, a, b = getattr(self, self.features), self.label(update, datum), self.label(0, datum)
+        return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
+
+    def gradient_movement(self, update: int = -1, datum: int = 0) -> NDArray[Any]:
+        """Movement |g(update) - g(0)|² of the gradients ∂f/∂h of one trained input, as G has them, (times, paths).
+
+        Of several outputs summed over them, for which their gradients must have been kept.
+
+        Raises:
+            ValueError: for an input or an update that was not trained, or kernels that were not kept.
+        """
+        a, b = self.label(update, datum), self.label(0, datum)
+        if self.targets.ndim > 1 and self.targets.shape[1] > 1:
+            if self.G_outputs is None:
+                raise ValueError(
+                    "gradient_movement of several outputs needs those of each: train with kernels='outputs'."
+                )
+            X = np.einsum("...acbc->...ab", self.G_outputs[..., [a, b], :, :, :][..., [a, b], :])
+            return np.asarray(X[..., 0, 0] + X[..., 1, 1] - 2 * X[..., 0, 1])
+        X = self.G
         return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
 
     def movement_per_step(self) -> NDArray[Any]:
