@@ -62,3 +62,50 @@ for name, run in (("limit", limit), ("networks", networks)):
 # %%
 change = limit.ntk[-1, :, 0, 0] / limit.ntk[0, :, 0, 0]
 print("tangent kernel after training / before: 10, 50, 90%:", np.round(np.quantile(change, [0.1, 0.5, 0.9]), 2))
+
+# %% [markdown]
+# ## Training in general
+#
+# Inputs in no batch are tests: here six are trained by momentum and four are tested, in the limit and in networks whose
+# weights are drawn. Test inputs have outputs and losses at every update, and do not slow the training down.
+
+# %%
+x = np.random.default_rng(0).standard_normal((10, 5))
+task = {
+    "targets": x[:, 0] + 0.5 * x[:, 1],
+    "batches": [0, 1, 2, 3, 4, 5],
+    "optimizer": cs.SGD(0.15, momentum=0.5),
+    "updates": 8,
+}
+V0 = cs.gram(x)
+limit = cs.train(mlp, V0, method="weights", paths=200, key=0, **task)
+networks = cs.train_networks(mlp, V0, method="weights", width=48, draws=100, key=1, **task)
+limit  # noqa: B018
+
+# %% [markdown]
+# Loss per input over the updates, and the test loss of the mean output of all networks: what an ensemble gains.
+
+# %%
+figure, ax = plt.subplots(figsize=(5, 3.5))
+updates = np.arange(9)
+for k, (name, run) in enumerate((("limit", limit), ("networks, n = 48", networks))):
+    style = {"color": f"C{k}", "marker": "" if k == 0 else "o"}
+    ax.plot(updates, np.median(run.losses / 6, axis=1), linestyle="--", label=f"{name}, trained", **style)
+    ax.plot(updates, np.median(run.test_losses, axis=1), label=f"{name}, tested", **style)
+    ax.plot(updates, run.ensembled(trained=False).value, linestyle=":", label=f"{name}, tested, ensemble", **style)
+ax.set(xlabel="update", ylabel="loss per input, median", yscale="log")
+ax.legend(fontsize=7)
+
+# %% [markdown]
+# The limit was trained in half the steps too, so that the error of its step is known: `compare` extrapolates, and says
+# under "of step" what that adds.
+
+# %%
+cs.compare(limit, networks)
+
+# %% [markdown]
+# Gradient descent is stable while the sharpness, the largest eigenvalue of the Gauss–Newton matrix, is below 2/η₀:
+
+# %%
+sharpness = np.median(limit.sharpness(), axis=1)
+print("sharpness, median over networks:", np.round(sharpness, 2), "against", round(2 / 0.15, 2))
