@@ -80,7 +80,7 @@ task = {
 V0 = cs.gram(x)
 limit = cs.train(mlp, V0, method="weights", paths=200, key=0, **task)
 networks = cs.train_networks(mlp, V0, method="weights", width=48, draws=100, key=1, **task)
-limit  # noqa: B018
+limit
 
 # %% [markdown]
 # Loss per input over the updates, and the test loss of the mean output of all networks: what an ensemble gains.
