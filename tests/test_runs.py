@@ -12,7 +12,7 @@ import pytest
 import covsde as cs
 from covsde.numerics.identity import identity
 from covsde.numerics.keys import GENERATOR, recorded_generator, typed_key
-from covsde.run import chunks
+from covsde.run import chunks, forecast
 from covsde.run.checkpoint import DamagedChunkWarning
 
 
@@ -169,3 +169,31 @@ def test_a_checkpoint_of_one_method_does_not_answer_for_another_of_its_order(tmp
     cs.simulate(resnet, [[1.0]], solver=cs.RungeKutta(diffrax.Heun()), **settings)
     with pytest.raises(ValueError, match="belongs to a run with other settings"):
         cs.simulate(resnet, [[1.0]], solver=cs.RungeKutta(diffrax.Midpoint()), **settings)
+
+
+def test_a_run_is_forecast_by_its_operations() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    mlp, V0 = cs.MLP(cs.ShapedSmooth("tanh"), 0.5), cs.gram(x)
+
+    def plan(**given):
+        usual = {"targets": x[:, 0], "updates": 4, "method": "weights", "paths": 8, "step_error": False, "steps": 32}
+        return cs.train.plan(mlp, V0, **usual | given)
+
+    products, others = forecast.operations(plan())
+    # Forward, backward and outer products of 4 inputs, 5 passes and 4 updates: 2 n² each, n = 64, in 32 layers.
+    least = 2 * 64**2 * 32 * 4 * (5 + 5 + 4) * 8
+    assert least <= products < 1.5 * least
+    assert others > 0
+    # Twice the updates are about twice the work; so are twice the paths, in as many chunks at a time.
+    longer = forecast.operations(plan(updates=8))
+    assert 1.6 < longer[0] / products < 2.1
+    assert forecast.operations(plan(paths=16))[0] == pytest.approx(2 * products, rel=0.01)
+    # A limit whose passes are Diffrax solves, of as many steps as it has.
+    fine, coarse = (sum(forecast.operations(plan(method="law", steps=steps))) for steps in (80, 40))
+    assert 1.7 < fine / coarse < 2.3
+    assert forecast.seconds(plan()) > 0
+
+
+def test_forecasts_are_said_in_words() -> None:
+    said = [forecast.in_words(x) for x in (3.0, 42.0, 100.0, 3000.0, 9000.0)]
+    assert said == ["some seconds", "about 40 seconds", "about 2 minutes", "about 50 minutes", "about 2.5 hours"]

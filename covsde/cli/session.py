@@ -20,6 +20,7 @@ from covsde.comparison.table import CurveComparison
 from covsde.inputs.arguments import positive_int
 from covsde.results.files import atomic_write, together
 from covsde.results.status import FailedPathsWarning, UnresolvedStepWarning
+from covsde.run import forecast
 from covsde.run.checkpoint import remove_checkpoints
 from covsde.run.lock import locked
 from covsde.run.metadata import describe
@@ -129,6 +130,8 @@ def hold_against_networks(
             say(f"{part.what} ...")  # a line of its own, because a progress bar erases the line it is on
             start = time.perf_counter()
             checkpoint = checkpoints / part.name if args.resume else None
+            if not (args.quiet or (checkpoint is not None and checkpoint.exists())):
+                say(f"  {forecast.in_words(forecast.seconds(part.plan))}, and what it takes to compile")
             found = part.plan.run(checkpoint=checkpoint, progress=bar)
             say(f"  done in {time.perf_counter() - start:.1f} s")
             return found
