@@ -19,6 +19,8 @@ from covsde.run.plan import Plan
 _FREE = {"broadcast_in_dim", "reshape", "squeeze", "transpose", "convert_element_type", "slice", "iota", "copy"}
 _FREE |= {"maybe_set", "select_if_vmap", "nonbatchable", "unvmap_any"}  # of Equinox, which keeps steps in buffers
 _REPLACED = {"dynamic_update_slice": 1, "scatter": 2}
+# How often a sampler by rejection starts again until all of an array are drawn.
+_REJECTIONS = 4
 # Elementwise operations that cost as much as that many additions.
 _DEAR = {"exp": 8, "log": 8, "log1p": 8, "expm1": 8, "tanh": 12, "erf_inv": 20, "erf": 12, "logistic": 10, "pow": 16}
 _DEAR |= {
@@ -58,7 +60,7 @@ def operations(plan: Plan[Any]) -> tuple[float, float]:
 
 
 def _count(jaxpr: Any, steps: int) -> tuple[float, float]:
-    """Of a program; a loop of unknown length is one over layer time, or a rare one inside of that."""
+    """Of a program; a loop of unknown length that saves something is a Diffrax solve, and others reject samples."""
     products = others = 0.0
     for equation in jaxpr.eqns:
         name, parameters = equation.primitive.name, equation.params
@@ -66,8 +68,9 @@ def _count(jaxpr: Any, steps: int) -> tuple[float, float]:
             p, o = _count(parameters["jaxpr"].jaxpr, steps)
             times = parameters["length"]
         elif name == "while":
-            p, o = _count(parameters["body_jaxpr"].jaxpr, 1)
-            times = steps
+            body = parameters["body_jaxpr"].jaxpr
+            p, o = _count(body, 1)
+            times = steps if _saves(body) else _REJECTIONS
         elif name == "cond":
             counts = [_count(branch.jaxpr, steps) for branch in parameters["branches"]]
             (p, o), times = max(counts, key=sum), 1
@@ -82,6 +85,12 @@ def _count(jaxpr: Any, steps: int) -> tuple[float, float]:
             p, o, times = sum(x for x, _ in parts), own + sum(x for _, x in parts), 1
         products, others = products + times * p, others + times * o
     return products, others
+
+
+def _saves(jaxpr: Any) -> bool:
+    """Whether a program writes into a buffer of Equinox."""
+    inner = [getattr(x, "jaxpr", x) for e in jaxpr.eqns for x in e.params.values() if hasattr(x, "jaxpr")]
+    return any(e.primitive.name == "maybe_set" for e in jaxpr.eqns) or any(_saves(x) for x in inner)
 
 
 def _size(variables: Any) -> int:
