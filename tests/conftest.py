@@ -22,6 +22,24 @@ hypothesis.settings.register_profile("covsde", derandomize=True, deadline=None, 
 hypothesis.settings.load_profile("covsde")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what takes long beside a quicker test of the same kind; an entry that names no test is refused."""
+    lines = (Path(__file__).parent / "thorough.txt").read_text().splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    found = set()
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        matching = {entry for entry in listed if name == entry or name.startswith(f"{entry}[")}
+        found |= matching
+        if matching:
+            item.add_marker("thorough")
+    files = {item.nodeid.split("::")[0].removeprefix("tests/") for item in items}
+    selected = any("::" in argument for argument in config.args)
+    unknown = {entry for entry in listed - found if entry.split("::")[0] in files}
+    if unknown and not selected:
+        raise pytest.UsageError(f"tests/thorough.txt names no test: {', '.join(sorted(unknown))}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _room_for_compiled_programs() -> Iterator[None]:
     """Forget compiled programs before they are too many for one process.

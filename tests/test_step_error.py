@@ -83,7 +83,7 @@ def test_comparisons_extrapolate_and_say_what_that_adds(run) -> None:
     assert "without error of the step" in run._repr_html_()
     alone = cs.compare(dataclasses.replace(run, coarse=None), networks)
     assert "of step" not in str(alone)
-    assert np.isnan(alone.rows[0].step_error)
+    assert alone.rows[0].step_error is None
     elsewhere = dataclasses.replace(run.coarse, outputs=run.coarse.outputs + 10)
     with pytest.warns(cs.UnresolvedStepWarning, match="beyond 4 standard errors in .*mean f.0. at the end"):
         cs.compare(dataclasses.replace(run, coarse=elsewhere), networks)

@@ -82,7 +82,7 @@ def _of_steps(limit: Any, rows: Sequence[Row]) -> str:
     if getattr(limit, "coarse", None) is None:
         return ""
     steps, few = limit.metadata["steps"], limit.coarse.metadata["steps"]
-    large = sorted({r.statistic for r in rows if abs(r.step_error) > _CERTAIN * r.step_error_se})
+    large = sorted({r.statistic for r in rows if _certain(r.step_error, r.step_error_se)})
     if large:
         warnings.warn(
             f"The error of the step is seen beyond {_CERTAIN} standard errors in {one_line(', '.join(large))}: the "
@@ -112,6 +112,10 @@ def _table(
                 stacklevel=3,  # whoever called compare
             )
     return tuple(rows), tuple(distances)
+
+
+def _certain(value: float | None, error: float | None) -> bool:
+    return value is not None and error is not None and abs(value) > _CERTAIN * error
 
 
 def _of_quantities(limit: Any) -> tuple[list[Measure], list[Quantity]]:

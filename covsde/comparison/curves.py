@@ -73,18 +73,18 @@ def rows_of(measures: Sequence[Measure], limit: Any, networks: Sequence[Any]) ->
                     network_failures=int(np.sum(~theirs.valid)),
                     axis=quantity.axis.symbol,
                     at=quantity.axis.point(ours.at),
-                    step_error=float(moved.value),
-                    step_error_se=float(moved.standard_error),
+                    step_error=None if moved is None else float(moved.value),
+                    step_error_se=None if moved is None else float(moved.standard_error),
                 )
             )
     return rows
 
 
-def _of_reference(reduction: str, quantity: Quantity, limit: Any, end: _End) -> tuple[Estimate, Estimate]:
-    """The statistic of the reference and what the error of its step is found to be, NaN where that is not known."""
+def _of_reference(reduction: str, quantity: Quantity, limit: Any, end: _End) -> tuple[Estimate, Estimate | None]:
+    """The statistic of the reference and what the error of its step is found to be, where that is known."""
     fine, coarse = _estimate(reduction, limit, end), getattr(limit, "coarse", None)
     if coarse is None:
-        return fine, Estimate(np.asarray(np.nan), np.asarray(np.nan))
+        return fine, None
     return to_no_step(
         _estimate(reduction, coarse, _end(quantity, coarse)), fine, limit.refinement, limit.metadata["order"]
     )

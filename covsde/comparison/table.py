@@ -1,6 +1,5 @@
 """Comparisons: rows of a table with z-scores, distances between laws, text, JSON and figure."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -41,8 +40,8 @@ class Row:
     network_failures: int
     axis: str
     at: float
-    step_error: float = math.nan
-    step_error_se: float = math.nan
+    step_error: float | None = None
+    step_error_se: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,10 +124,11 @@ class CurveComparison:
 
     def _statistics(self) -> _Cells:
         where, points = _places(self.rows)
-        stepped = any(math.isfinite(r.step_error) for r in self.rows)
+        stepped = any(r.step_error is not None for r in self.rows)
 
         def cells(r: Row) -> list[str]:
-            own = [r.reference, r.reference_se, *([r.step_error] if stepped else []), r.network, r.network_se]
+            step = [] if r.step_error is None else [r.step_error]
+            own = [r.reference, r.reference_se, *step, r.network, r.network_se]
             return [*(f"{x:.4g}" for x in own), f"{r.z:+.2f}"]
 
         header = ["reference", "s.e.", *(["of step"] if stepped else []), "network", "s.e.", "z"]
