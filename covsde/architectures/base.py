@@ -1,7 +1,7 @@
 """Architectures: hyperparameters with two faces, a limit and a finite network."""
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -85,10 +85,13 @@ class AbstractTrainable(AbstractArchitecture):
         training_settings: a frozen dataclass of what training takes besides a `Task`, checked on making.
         most_labels: with more labels than this their covariances, squares of their number, are kept only if asked for;
             None if training needs them.
+        keeps_state: whether `train_limit` and `train_networks` keep a snapshot (`Trajectory.snapshot`) for
+            `sizes.resumable`, and go on from one that they are given as a last argument.
     """
 
     training_settings: eqx.AbstractClassVar[type]
     most_labels: eqx.AbstractClassVar[int | None]
+    keeps_state: ClassVar[bool] = False
 
     @abc.abstractmethod
     def training_grid(self, task: Task) -> KernelGrid | None:

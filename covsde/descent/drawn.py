@@ -7,7 +7,7 @@ costs n² per matrix and input, whatever the number of labels; gradients are JAX
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +93,7 @@ def train_drawn(
     at_once: int,
     ends: Ends,
     rule: Rule,
+    begun: Any = None,
 ) -> Trajectory:
     """Independent stacks, really trained.
 
@@ -105,21 +106,38 @@ def train_drawn(
         at_once: stacks in memory at a time.
         ends: s, and whether E and w move.
         rule: how the optimiser of the task moves the weights.
+        begun: the snapshot of the same stacks after fewer updates, from which they go on.
     """
 
-    def one(k: PRNGKeyArray) -> tuple[Any, ...]:
-        return _train(phi, draw(k), task, sizes, ends, rule)
+    def one(k: PRNGKeyArray, begun: _Snapshot | None = None) -> tuple[Any, ...]:
+        return _train(phi, (lambda: draw(k)) if begun is None else begun, task, sizes, ends, rule)
 
-    outputs, moved, ntk, kept, each = jax.lax.map(one, keys, batch_size=at_once)
+    if begun is None:
+        found = jax.lax.map(one, keys, batch_size=at_once)
+    else:
+        found = jax.lax.map(lambda given: one(*given), (keys, begun), batch_size=at_once)
+    (outputs, moved, ntk, kept, each), snapshot = found
     none = jnp.zeros((sizes.draws, len(sizes.layers), 0, 0), outputs.dtype)
     Phi, G, A, ntk = (jnp.swapaxes(X, 0, 1) for X in (*(kept or (none, none, none)), ntk))
     per_output = [jnp.swapaxes(X, 0, 1) for X in each] if each else ()
-    return Trajectory(jnp.moveaxis(outputs, 0, -1), Phi, G, A, ntk, jnp.moveaxis(moved, 0, -1), *per_output)
+    found = Trajectory(jnp.moveaxis(outputs, 0, -1), Phi, G, A, ntk, jnp.moveaxis(moved, 0, -1), *per_output)
+    return found._replace(snapshot=snapshot)
 
 
-def _train(phi: Activation, start: Moving, task: Task, sizes: Sizes, ends: Ends, rule: Rule) -> tuple[Any, ...]:
+class _Snapshot(NamedTuple):
+    """A stack after some updates: weights, the optimiser's state, what was seen before each update, centred f(0)."""
+
+    now: Moving
+    state: Any
+    kept: Any
+    counted: Array | None
+
+
+def _train(
+    phi: Activation, start: Callable[[], Moving] | _Snapshot, task: Task, sizes: Sizes, ends: Ends, rule: Rule
+) -> tuple[tuple[Any, ...], _Snapshot | None]:
     """One stack: outputs (updates + 1, M, C), movement (updates + 1, times, M), tangent kernels; Φ, G, A if kept, and G
-    and tangent kernels of every output if asked for.
+    and tangent kernels of every output if asked for. And what it takes to go on.
     """
     batches, chosen = task.batches, jnp.asarray(sizes.layers)
     # Inputs of a constant batch are seen in training them.
@@ -129,7 +147,11 @@ def _train(phi: Activation, start: Moving, task: Task, sizes: Sizes, ends: Ends,
         h = forward(phi, now, now.inputs[which])
         return ends.scale * h[-1] @ now.readouts.T / sizes.width**0.5, h[chosen]
 
-    counted = outside(start, jnp.arange(task.inputs))[0] if task.centred else None
+    if isinstance(start, _Snapshot):
+        first, state, before, counted = start
+    else:
+        first, before = start(), None
+        state, counted = rule.init(first), outside(first, jnp.arange(task.inputs))[0] if task.centred else None
 
     def seen(now: Moving, update: Array) -> tuple[Observed, Int[Array, " P"]]:
         rows = batches.row(update)
@@ -159,10 +181,14 @@ def _train(phi: Activation, start: Moving, task: Task, sizes: Sizes, ends: Ends,
         moved = move(*carry, found, rows, k)
         return jax.lax.fori_loop(1, task.substeps, again, moved), record(found, carry[0])
 
-    (end, _), kept = jax.lax.scan(update, (start, rule.init(start)), jnp.arange(task.updates))
+    done = 0 if before is None else task.looked[-1]
+    (end, state), passed = jax.lax.scan(update, (first, state), jnp.arange(done, task.updates))
+    if before is not None:
+        passed = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), before, passed)
     last = record(seen(end, jnp.asarray(0))[0], end)
-    kept, others = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), kept, last)
-    return _assembled(task, kept if batches.constant else jax.tree.map(lambda x: x[:-1], kept), others, read)
+    kept, others = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), passed, last)
+    found = _assembled(task, kept if batches.constant else jax.tree.map(lambda x: x[:-1], kept), others, read)
+    return found, _Snapshot(end, state, passed, counted) if sizes.resumable else None
 
 
 def _assembled(task: Task, kept: tuple[Any, ...], others: Any, read: Array) -> tuple[Any, ...]:

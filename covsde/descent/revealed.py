@@ -14,7 +14,6 @@ them are independent given the training. Trained inputs that are not in all batc
 """
 
 import functools
-import itertools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -24,6 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.descent.householder import AbstractVectors, Lengths, Room, Vectors, combine, dot, image_of, pad, put, split
 from covsde.descent.passes import Pass
+from covsde.descent.rooms import stages
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.linalg import semidefinite_cholesky
@@ -56,38 +56,6 @@ class _Known(NamedTuple):
     room: Room
     forward: Array | int
     backward: Array | int
-
-
-def stages(P: int, steps: int) -> list[tuple[int, int]]:
-    """Gradient steps [start, stop) during which arrays keep their size: the room is for the labels of `stop` steps.
-
-    What is not revealed is zero, and costs as much as what is: half as much room for the first half of training saves
-    almost half of all work, and more stages, or two for few labels, save less than their compilation costs.
-    """
-    cuts = sorted({0, (steps + 1) // 2, steps} if P * steps >= 8 else {0, steps})
-    return list(itertools.pairwise(cuts))
-
-
-def room_for(task: Task) -> Room:
-    """The directions that training meets, and those of an input that is read after it."""
-    together = 0 if task.batches.constant else len(task.batches.trained)
-    read = (task.updates + 1) * max(together, min(1, len(task.batches.tests)))
-    return Room(max(task.pairs, task.inputs) + read, max(task.pairs, task.outputs))
-
-
-def check_revealed(task: Task, sizes: Sizes) -> None:
-    """Refuse what needs the weights themselves.
-
-    Raises:
-        ValueError: naming the argument.
-    """
-    if sizes.per_output:
-        raise ValueError("kernels='outputs' of several outputs needs the weights themselves: use method='weights'.")
-    task.require_linear()
-    if task.centred and not task.batches.constant:
-        raise ValueError(
-            "centred is for one batch at all updates where weights are not drawn: drop it, or use method='weights'."
-        )
 
 
 class _Machine(eqx.Module):
@@ -325,7 +293,13 @@ class _Machine(eqx.Module):
 
 @eqx.filter_jit
 def train_revealed(
-    space: AbstractVectors, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends, sweep: Pass
+    space: AbstractVectors,
+    task: Task,
+    sizes: Sizes,
+    key: PRNGKeyArray,
+    ends: Ends,
+    sweep: Pass,
+    begun: tuple[_State, Array] | None = None,
 ) -> Trajectory:
     """Gradient descent on the hidden matrices of networks f = s w·h_d/√n whose weights are revealed.
 
@@ -338,6 +312,7 @@ def train_revealed(
         key: JAX key.
         ends: s, and whether E and w move.
         sweep: how a pass goes through the layers.
+        begun: the snapshot of the same paths after fewer updates, from which they go on.
 
     Returns:
         Outputs and movement at the recorded updates, and order parameters of all labels kept.
@@ -348,8 +323,14 @@ def train_revealed(
     push = ends.scale / (n * jnp.sqrt(n)) * jnp.pad(table.Omega, ((0, 0), (0, 1)))
     machine = _Machine(space, task, ends, L[0], table.beta, push, sweep, sizes.depth, sizes.layers, sizes.draws)
     readout_key, length_key, training_key = jax.random.split(key, 3)
+    looked = tuple(k * task.substeps + batches.constant for k in task.looked)
     s, room, kernels = None, Room(0, 0), []
-    for first, last in stages(batches.size, task.events):
+    if begun is not None:
+        (s, known), room = begun, machine.room(looked[-1])
+        kernels = [known]
+    for first, last in stages(batches.size, task.events, looked):
+        if begun is not None and last <= looked[-1]:
+            continue
         more = machine.room(last)
         if s is None:
             s = machine.begin(last, readout_key, length_key)
@@ -360,6 +341,7 @@ def train_revealed(
         kernels.append(ntk)
     if s is None:
         s = machine.begin(0, readout_key, length_key)
+    passed = jnp.concatenate(kernels)
     kept, steps = task.recorded()
     features = s.features[jnp.asarray(sizes.layers)][:, kept]
     x, g = (u if sizes.kernels else u[:, :0] for u in (features, s.saved[:, kept]))
@@ -368,8 +350,8 @@ def train_revealed(
         return jnp.einsum("tadr,tbdr->trab", u, v)
 
     outputs, moved = _read(machine, s, room, jax.random.fold_in(key, 3), features)
-    ntk = jnp.concatenate(kernels)[steps]
-    return Trajectory(outputs, products(x, x), products(g, g), jnp.sqrt(n) * products(x, g), ntk, moved)
+    found = Trajectory(outputs, products(x, x), products(g, g), jnp.sqrt(n) * products(x, g), passed[steps], moved)
+    return found._replace(snapshot=(s, passed) if sizes.resumable else None)
 
 
 def _read(machine: _Machine, s: _State, room: Room, key: PRNGKeyArray, x: Array) -> tuple[Array, Array]:

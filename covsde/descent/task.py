@@ -34,6 +34,7 @@ class Task(eqx.Module):
         centred: whether outputs are counted from what they are at initialization.
         settings: what the family of the architecture adds, such as `MLPTraining`.
         told: what tells loss and optimizer apart, so that no compiled program of others is taken for theirs.
+        looked: the updates after which earlier runs of the same paths ended, increasing.
     """
 
     data: Data
@@ -45,6 +46,7 @@ class Task(eqx.Module):
     centred: bool = eqx.field(static=True)
     settings: Any = eqx.field(static=True)
     told: str = eqx.field(static=True, default="")
+    looked: tuple[int, ...] = eqx.field(static=True, default=())
 
     def arrays(self, dtype: Any) -> "Task":
         """The same with its numbers as JAX arrays, so that other values do not recompile.
@@ -235,6 +237,7 @@ class Sizes(NamedTuple):
         method: "law" or "weights".
         kernels: whether covariances of labels are kept.
         per_output: whether gradients and tangent kernels of every output are, where there are several.
+        resumable: whether a snapshot is kept.
     """
 
     depth: int
@@ -244,6 +247,7 @@ class Sizes(NamedTuple):
     method: str = "law"
     kernels: bool = True
     per_output: bool = False
+    resumable: bool = False
 
 
 class Ends(NamedTuple):

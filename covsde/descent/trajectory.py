@@ -1,6 +1,6 @@
 """What solvers and networks return of training: outputs over updates, kernels over layer time."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
@@ -55,6 +55,7 @@ class Trajectory(NamedTuple):
         moved: |h(k) - h(0)|²/n, (updates + 1, times, M, paths); None where Phi has it of all inputs.
         G_outputs: ∂f_c/∂h·∂f_c'/∂h of every output, (times, paths, labels, C, labels, C), or None.
         ntk_outputs: their tangent kernel, (passes, paths, P, C, P, C), or None.
+        snapshot: all that is needed to go on, if it was asked for.
     """
 
     outputs: Float[Array, "updates M C paths"]
@@ -65,3 +66,4 @@ class Trajectory(NamedTuple):
     moved: Float[Array, "updates times M paths"] | None = None
     G_outputs: Float[Array, "times paths labels C labels C"] | None = None
     ntk_outputs: Float[Array, "passes paths P C P C"] | None = None
+    snapshot: Any = None

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -14,7 +14,8 @@ from covsde.architectures.base import AbstractTrainable
 from covsde.descent.losses import Loss
 from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.task import Sizes, Task, settings_from, task_from
-from covsde.descent.trajectory import KernelTrajectory, Trajectory
+from covsde.descent.trajectory import KernelTrajectory
+from covsde.drivers.going_on import check_snapshots, dispatching, is_resumable, remembering
 from covsde.drivers.halved import beside, is_halved
 from covsde.drivers.trained import axes, collect, finish, judged, keeps_kernels, system, system_axes
 from covsde.inputs.arguments import instance_of, positive_int, resolve_dtype, untraced
@@ -65,6 +66,7 @@ def train(
     train_input: bool | np.bool_ | None = None,
     train_readout: bool | np.bool_ | None = None,
     step_error: bool | np.bool_ | None = None,
+    resumable: bool | np.bool_ = False,
 ) -> Plan[Training]:
     """Train an architecture's limit by gradient descent: for an MLP, the forward–backward SDE of feature learning.
 
@@ -108,6 +110,8 @@ def train(
         step_error: of random paths, whether as many are trained in half the steps, as `coarse` of the result: then
             `compare` and `extrapolated` take the error of the step away to leading order, and say how large it was.
             Default: where weights are drawn, which makes it cheap, if the steps can be halved.
+        resumable: of an MLP, whether the final state of every path is kept in memory, so that `Training.resume` goes on
+            from there; without it the same paths are trained again from the start.
 
     Returns:
         `Training`, with paths whose training diverged counted in `failures`; for a deterministic limit
@@ -151,6 +155,7 @@ def train(
     layers, tau = saved_layers(save_at, steps // 2 if half else steps, 5)
     kept, each = keeps_kernels(architecture, task, kernels)
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
+    sizes = sizes._replace(resumable=is_resumable(architecture, resumable))
     sizes = sizes._replace(layers=tuple(2 * layer for layer in layers)) if half else sizes
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     if grid is not None:
@@ -172,23 +177,28 @@ def train(
     )
     with precision(kind):
         arrays = task.arrays(kind)
-
-    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory | KernelTrajectory:
-        return architecture.train_limit(arrays, sizes._replace(draws=size), chunk_key)
-
+    states: dict[bytes, Any] = {}
+    dispatch = dispatching(architecture.train_limit, arrays, sizes, states)
     if grid is None:
         chunks = Chunks(
             dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), paths, chunk, "limit"
         )
+        if sizes.resumable:
+            check_snapshots(chunks, kind, "paths")
         plan = _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
+        plan = remembering(plan, train, arguments, states)
         if not half:
             return plan
         coarse = {"steps": steps // 2, "save_at": tau.tolist(), "key": coarse_key(key), "step_error": False}
         return beside(plan, train.plan(**arguments | coarse))
     systems = -(-paths // chunk) if grid.sampled else 1
     settings |= {"deterministic": True, "depth": grid.depth, "systems": systems}
+
+    def of_system(system_key: PRNGKeyArray, _: int, **more: Any) -> KernelTrajectory:
+        return cast(KernelTrajectory, dispatch(system_key, chunk, **more))
+
     chunks = Chunks(
-        lambda system_key, _: dispatch(system_key, chunk),
+        of_system,
         system,
         system_axes(task),
         typed_key(key),
@@ -197,7 +207,8 @@ def train(
         "particles",
     )
     size = (tau.size * 4 * len(task.labels()) ** 2) * 8
-    return Plan(chunks, settings, kind, partial(collect, task, tau, grid.sampled), size, progress, checkpoint)
+    plan = Plan(chunks, settings, kind, partial(collect, task, tau, grid.sampled), size, progress, checkpoint)
+    return remembering(plan, train, arguments, states)
 
 
 def _check_updates(data: Data, updates: Any, name: str, paths: int, kind: np.dtype) -> None:
@@ -288,6 +299,7 @@ def train_networks(
     response: bool | np.bool_ | None = None,
     train_input: bool | np.bool_ | None = None,
     train_readout: bool | np.bool_ | None = None,
+    resumable: bool | np.bool_ = False,
 ) -> Plan[Training]:
     """Train finite networks by gradient descent on their hidden matrices.
 
@@ -321,6 +333,7 @@ def train_networks(
         response: as for `train`.
         train_input: as for `train`.
         train_readout: as for `train`.
+        resumable: as for `train`.
 
     Returns:
         `Training`, as `train` gives it.
@@ -328,6 +341,7 @@ def train_networks(
     Raises:
         ValueError: for an argument out of range; the message names it.
     """
+    arguments = dict(locals())
     given: dict[str, Any] = {"output_scale": output_scale, "richness": richness, "response": response}
     given |= {"train_input": train_input, "train_readout": train_readout}
     rule = {"optimizer": SGD(learning_rate) if optimizer is None else optimizer, "batches": batches, "centred": centred}
@@ -339,7 +353,7 @@ def train_networks(
     depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
     layers, tau = saved_layers(save_at, depth, 5)
     kept, each = keeps_kernels(architecture, task, kernels)
-    sizes = Sizes(depth, layers, draws, width, method, kept, each)
+    sizes = Sizes(depth, layers, draws, width, method, kept, each, is_resumable(architecture, resumable))
     default = architecture.training_chunk(task, sizes, kind.itemsize)
     chunk = positive_int("chunk", even_chunk(draws, default) if chunk is None else chunk)
     architecture.check_training(task, sizes)
@@ -352,15 +366,15 @@ def train_networks(
     )
     with precision(kind):
         arrays = task.arrays(kind)
-
-    def dispatch(chunk_key: PRNGKeyArray, size: int) -> Trajectory:
-        return compiled(architecture.train_networks, arrays, sizes._replace(draws=size), chunk_key)
-
+    states: dict[bytes, Any] = {}
+    dispatch = dispatching(partial(compiled, architecture.train_networks), arrays, sizes, states)
     chunks = Chunks(
         dispatch, partial(finish, task, kept), axes(task, kept, each), typed_key(key), draws, chunk, f"width {width}"
     )
-
-    return _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
+    if sizes.resumable:
+        check_snapshots(chunks, kind, "draws")
+    plan = _plan(task, sizes, tau, chunks, settings, (kind, progress, checkpoint))
+    return remembering(plan, train_networks, arguments, states)
 
 
 def _described(task: Task) -> dict[str, Any]:

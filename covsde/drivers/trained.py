@@ -85,7 +85,7 @@ def finish(task: Task, kernels: bool, trajectory: Trajectory) -> Arrays:
         found["moved"] = np.array(np.moveaxis(np.asarray(trajectory.moved), -1, 2))
         found["moved"][np.broadcast_to(~valid[:, None], found["moved"].shape[:3])] = np.nan
     if trajectory.ntk_outputs is not None:
-        found["G_outputs"], found["ntk_outputs"] = (np.array(x) for x in trajectory[6:])
+        found["G_outputs"], found["ntk_outputs"] = (np.array(x) for x in trajectory[6:8])
         found["ntk_outputs"][~valid[: len(ntk)]] = np.nan
         lost = ~valid[task.labels()[:, 0]].T
         pairs = lost[:, :, None, None, None] | lost[:, None, None, :, None]

@@ -169,7 +169,7 @@ class Record(abc.ABC):
 
     @classmethod
     def _arrays(cls) -> list[str]:
-        return [f.name for f in dataclasses.fields(cls) if f.name not in ("metadata", *cls._parts)]
+        return [f.name for f in dataclasses.fields(cls) if f.name not in ("metadata", "going_on", *cls._parts)]
 
     @classmethod
     def _marks(cls) -> list[str]:

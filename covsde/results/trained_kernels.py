@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from covsde.results.estimate import Estimate, failures
 from covsde.results.npz import load_npz, save_npz
+from covsde.results.over_updates import over_updates
 from covsde.results.quantity import Curve, Quantity
 from covsde.results.status import PathStatus
-from covsde.results.training import Training, over_updates
+from covsde.results.training import Training
 
 _FORMAT = 1
 

@@ -10,39 +10,12 @@ from numpy.typing import NDArray
 from covsde.descent.losses import Loss, right
 from covsde.results.ensembling import loss_of, of_mean_output
 from covsde.results.estimate import Estimate, to_no_step
-from covsde.results.quantity import LAYER_TIME, UPDATE, Curve, Quantity
+from covsde.results.movement import alignment, gradient_movement, movement_per_step
+from covsde.results.over_updates import over_updates
+from covsde.results.quantity import LAYER_TIME, Curve, Quantity
 from covsde.results.record import Record
 from covsde.results.sharpness import sharpness
 from covsde.results.status import PathStatus
-
-# More inputs than this make more columns than a page has.
-_MOST_INPUTS = 3
-
-
-def over_updates(result: "Training") -> list[Quantity]:
-    """What training is compared in: outputs of the first inputs, losses, and for classes the accuracies."""
-    targets = result.targets
-
-    def output(p: int) -> Quantity:
-        # Of several outputs that of the target.
-        c = 0 if targets.ndim == 1 else int(np.argmax(np.nan_to_num(targets[p], nan=-np.inf)))
-        name = f"f({p})" if targets.ndim == 1 else f"f({p}) of class {c}" if result.classes else f"f({p})[{c}]"
-        heading = f"output of input {p}\n" if targets.ndim == 1 else f"{name}\n"
-        return Quantity(f"{name} at the end", heading, name, UPDATE, lambda r: r.over_updates(p, c))
-
-    def rate(name: str, trained: bool, accuracy: bool = False) -> Quantity:
-        def curve(r: Training) -> Curve:
-            return r.over_updates(trained=trained, accuracy=accuracy)
-
-        return Quantity(f"{name} at the end", f"{name}\n", name, UPDATE, curve)
-
-    found = [output(p) for p in range(min(result.inputs, 2 if result.tests.size else _MOST_INPUTS))]
-    found.append(rate("loss", trained=True))
-    if result.tested:
-        found.append(rate("test loss", trained=False))
-        if result.classes:
-            found.append(rate("test accuracy", trained=False, accuracy=True))
-    return found
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -79,6 +52,7 @@ class Training(Record):
         ntk_outputs: ∫₀¹ Φ(a, b) of these of hidden weights on the batch of each update, (updates + 1, paths, P, C, P,
             C), or None.
         coarse: the same of fewer steps and of other paths, from which the error of the step is known, or None.
+        going_on: what `resume` needs, which files do not hold, or None.
     """
 
     # The covariance whose changes are feature movement.
@@ -113,6 +87,7 @@ class Training(Record):
     G_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
     ntk_outputs: NDArray[Any] | None = dataclasses.field(default=None, kw_only=True)
     coarse: Any = dataclasses.field(default=None, kw_only=True)
+    going_on: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,6 +130,45 @@ class Training(Record):
         """The last update with valid outputs, (paths,); -1 if there is none."""
         whole = np.all(np.isfinite(self.outputs), axis=tuple(range(2, self.outputs.ndim)))
         return np.asarray(np.sum(whole, axis=0) - 1)
+
+    def resume(
+        self,
+        updates: int,
+        *,
+        batches: Any = None,
+        learning_rate: Any = None,
+        progress: bool | None = None,
+        checkpoint: Any = None,
+    ) -> "Training":
+        """Train the same paths for more updates.
+
+        After `resumable=True` it goes on from their weights; otherwise they are trained again from the start, to the
+        same numbers. Where weights are revealed, test inputs are read anew, in law given the training.
+
+        Args:
+            updates: how many more.
+            batches: of the new updates, if there was one for each of the old.
+            learning_rate: of the new updates, one number or one each; default: as before.
+            progress: as for `train`.
+            checkpoint: as for `train`, in a folder of its own.
+
+        Returns:
+            The training of all updates.
+
+        Raises:
+            ValueError: for a result that was loaded, or for an argument that is missing or has no use.
+
+        Example:
+            ```python
+            run = cs.train(cs.MLP(cs.Identity(), 0.5), np.eye(2), targets=[1, -1], updates=2, paths=64, resumable=True)
+            run = run.resume(3)
+            print(run.losses.mean(axis=1))
+            ```
+        """
+        if self.going_on is None:
+            raise ValueError("resume needs a result of train or train_networks itself: files hold no weights.")
+        how = {"progress": progress, "checkpoint": checkpoint}
+        return self.going_on.plan(self, updates, batches, learning_rate, **how).run()
 
     def label(self, update: int, datum: int = 0) -> int:
         """The number of an (update, input) pair in Phi, G and A; updates count from the end if negative.
@@ -339,16 +353,7 @@ class Training(Record):
         Raises:
             ValueError: for an input or an update that was not trained, or kernels that were not kept.
         """
-        a, b = self.label(update, datum), self.label(0, datum)
-        if self.targets.ndim > 1 and self.targets.shape[1] > 1:
-            if self.G_outputs is None:
-                raise ValueError(
-                    "gradient_movement of several outputs needs those of each: train with kernels='outputs'."
-                )
-            X = np.einsum("...acbc->...ab", self.G_outputs[..., [a, b], :, :, :][..., [a, b], :])
-            return np.asarray(X[..., 0, 0] + X[..., 1, 1] - 2 * X[..., 0, 1])
-        X = self.G
-        return np.asarray(X[..., a, a] + X[..., b, b] - 2 * X[..., a, b])
+        return gradient_movement(self, update, datum)
 
     def movement_per_step(self) -> NDArray[Any]:
         """How far the features of an input move in one update, against their size, per step of the solver, (paths,).
@@ -359,15 +364,7 @@ class Training(Record):
         Raises:
             ValueError: for a result that no solver has stepped, such as networks.
         """
-        if "steps" not in self.metadata:
-            raise ValueError("movement_per_step is for limits in continuous layer time: networks have layers.")
-        V0 = np.diagonal(np.asarray(self.metadata["V0"], np.float64))
-        size = np.where(V0 > 0, V0, 1.0)
-        # The distance from the start changes by no more than features move.
-        moved = [[self.movement(k, int(p)) / size[p] for p in self.trained] for k in range(self.updates + 1)]
-        distance = np.sqrt(np.maximum(np.asarray(moved).max(axis=2), 0)) if moved[0] else np.zeros((1, 1, self.paths))
-        found = np.abs(np.diff(np.nan_to_num(distance), axis=0)) * np.isfinite(distance[1:])
-        return np.asarray(found.max(axis=(0, 1), initial=0.0) / self.metadata["steps"])
+        return movement_per_step(self)
 
     def alignment(self, update: int = -1) -> NDArray[Any]:
         """Alignment of the features of a batch with its targets at each saved layer time.
@@ -381,12 +378,4 @@ class Training(Record):
         Raises:
             ValueError: if no input was trained at this update.
         """
-        chosen = np.flatnonzero(self.labels[:, 0] == update % (self.updates + 1))
-        if self.Phi.shape[-1] == 0:
-            raise ValueError("kernels of labels were not kept: train with kernels=True.")
-        if chosen.size == 0:
-            raise ValueError(f"update must be one with a batch, got {update}: see labels.")
-        y = self.targets[self.labels[chosen, 1]].reshape(chosen.size, -1)
-        X = getattr(self, self.features)[..., chosen[:, None], chosen]
-        signal = np.einsum("ac,...ab,bc->...", y, X, y)
-        return np.asarray(signal / np.sum(y**2) / np.trace(X, axis1=-2, axis2=-1))
+        return alignment(self, update)

@@ -127,7 +127,7 @@ def extrapolated(widths: tuple[int, int], found: list[Means]) -> Means:
 def section(scale: int) -> list[str]:
     """Markdown lines; scale 1 is the full size, 10 a tenth of the samples."""
     widths, layers = (32, 64), (48, 96)
-    draws, paths = (4000 // scale, 3000 // scale), (4000 // scale, 3000 // scale)
+    draws, paths = (3000 // scale, 2000 // scale), (3000 // scale, 2000 // scale)
     lines = [
         "## Training in general",
         "",
@@ -146,8 +146,9 @@ def section(scale: int) -> list[str]:
             time.perf_counter(),
             {"updates": 3, "dtype": "float32", "save_at": [0, 1], "kernels": False} | given,
         )
+        drawn = {"method": "weights", "step_error": False}
         limit = [
-            means(cs.train(TANH, V0, paths=size, steps=round(T * n), method="weights", key=100 * number + n, **same))
+            means(cs.train(TANH, V0, paths=size, steps=round(T * n), key=100 * number + n, **drawn, **same))
             for n, size in zip(layers, paths, strict=True)
         ]
         networks = [

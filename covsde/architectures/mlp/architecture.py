@@ -26,7 +26,8 @@ from covsde.covariance.drifts import AbstractDrift, Affine, drift_of
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.covariance.velocities import VelocityLimit
 from covsde.descent.passes import solve_pass, sweep
-from covsde.descent.revealed import room_for, train_revealed
+from covsde.descent.revealed import train_revealed
+from covsde.descent.rooms import room_for
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.inputs.arguments import hyperparameter, one_line, positive_int
@@ -100,6 +101,7 @@ class MLP(AbstractWithVelocities):
 
     training_settings: ClassVar[type] = MLPTraining
     most_labels: ClassVar[int | None] = 128
+    keeps_state: ClassVar[bool] = True
 
     activation: AbstractActivation
     depth_to_width: Hyperparameter
@@ -351,20 +353,21 @@ class MLP(AbstractWithVelocities):
         T = sizes.depth / sizes.width if sizes.width else self.depth_to_width
         return float(task.settings.output_scale**2 * T)
 
-    def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
+    def train_limit(self, task: Task, sizes: Sizes, key: PRNGKeyArray, begun: Any = None) -> Trajectory:
         """The forward–backward SDE in realisable steps: each is a layer of width steps/T, exactly in law or drawn."""
         ends = task.settings.ends(task.dtype)
         if sizes.method == "weights":
-            return train_drawn_limit(self.activation, self.depth_to_width, task, sizes, key, ends)
+            return train_drawn_limit(self.activation, self.depth_to_width, task, sizes, key, ends, begun)
         space = limit_vectors(self.activation, sizes.depth / self.depth_to_width, task.dtype)
-        return train_revealed(space, task, sizes, key, ends, solve_pass)
+        return train_revealed(space, task, sizes, key, ends, solve_pass, begun)
 
-    def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
+    def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray, begun: Any = None) -> Trajectory:
         """By law (vectors only) or by real weights.
 
         A layer costs width · pairs² operations by law, pairs³ for linear networks, and width² · pairs with weights.
         """
         ends = task.settings.ends(task.dtype)
         if sizes.method == "weights":
-            return train_weights(self.activation, task, sizes, key, ends)
-        return train_revealed(network_vectors(self.activation, sizes.width, task.dtype), task, sizes, key, ends, sweep)
+            return train_weights(self.activation, task, sizes, key, ends, begun)
+        space = network_vectors(self.activation, sizes.width, task.dtype)
+        return train_revealed(space, task, sizes, key, ends, sweep, begun)

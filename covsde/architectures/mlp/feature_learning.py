@@ -25,6 +25,8 @@ Source: Li, Noci, Hanin, feature learning in the proportional limit (announced; 
 Waterloo, 2025, have network, training rule and tangent kernel; the full system has no public text).
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -177,7 +179,13 @@ def network_vectors(activation: AbstractActivation, width: int, dtype: jnp.dtype
 
 @eqx.filter_jit
 def train_drawn_limit(
-    activation: AbstractActivation, depth_to_width: float, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends
+    activation: AbstractActivation,
+    depth_to_width: float,
+    task: Task,
+    sizes: Sizes,
+    key: PRNGKeyArray,
+    ends: Ends,
+    begun: Any = None,
 ) -> Trajectory:
     """The limit in steps of 1/n, each a layer of width n whose weights are drawn: for any number of labels.
 
@@ -201,4 +209,4 @@ def train_drawn_limit(
     sizes = sizes._replace(width=width)
     at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
     keys, rule = jax.random.split(key, sizes.draws), of_limit(task, width, ends)
-    return train_drawn(draw, act, task, sizes, keys, at_once, ends, rule)
+    return train_drawn(draw, act, task, sizes, keys, at_once, ends, rule, begun)

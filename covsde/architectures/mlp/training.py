@@ -13,7 +13,7 @@ import numpy as np
 from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.feature_learning import limit_vectors
 from covsde.descent.optimizers import SGD, AbstractEntrywise
-from covsde.descent.revealed import check_revealed, room_for
+from covsde.descent.rooms import check_revealed, room_for
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.inputs.arguments import checked_switch, finite_number
 

@@ -17,7 +17,7 @@ from covsde.descent.mean_field import Trained, UpdateRule
 from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.particles import reading_shapes, source_shape, train_particles
 from covsde.descent.passes import solve_pass, sweep
-from covsde.descent.revealed import check_revealed
+from covsde.descent.rooms import check_revealed
 from covsde.descent.sources import AbstractNoise, Coarser, Exact, Matched, Sources, coarser
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory

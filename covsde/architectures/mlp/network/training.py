@@ -31,7 +31,7 @@ def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
 
 
 def train_weights(
-    activation: AbstractActivation, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends
+    activation: AbstractActivation, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends, begun: Any = None
 ) -> Trajectory:
     """Independent networks with real weights, really trained; about 256 MiB of them in memory at a time."""
     width, plan, dtype = sizes.width, Layers.uniform(activation, sizes.width, sizes.depth), task.dtype
@@ -49,4 +49,4 @@ def train_weights(
 
     at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
     keys, rule = jax.random.split(key, sizes.draws), of_networks(task, width, ends)
-    return train_drawn(draw, act, task, sizes, keys, at_once, ends, rule)
+    return train_drawn(draw, act, task, sizes, keys, at_once, ends, rule, begun)
