@@ -1,6 +1,6 @@
 """Rewrite docs/mutations.md: every constant of every limit changed by a tenth, and whether a test notices.
 
-python experiments/mutations.py [--only words …] [--minutes 60] [--out docs/mutations.md]
+python experiments/mutations.py [--only words …] [--untried] [--minutes 60] [--out docs/mutations.md]
 
 Run by hand. Each change is made in a copy of the package, and the tests nearest to it are run until one fails. With
 --only, and where the minutes are not enough, the other rows of the page stay as they are.
@@ -9,27 +9,28 @@ Run by hand. Each change is made in a copy of the package, and the tests nearest
 import argparse
 import contextlib
 import datetime
+import importlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from mutants import MUTANTS
 from mutants.base import Mutant
 
-from covsde.results.files import atomic_write
-
 ROOT = Path(__file__).parent.parent
-# No workers: one process starts faster.
 PYTEST = (
-    *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"),
-    *("-o", "addopts=--jaxtyping-packages=covsde,beartype.beartype --strict-markers", "-m", "not thorough"),
+    *("-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", "not thorough"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+    *("-o", "addopts=--jaxtyping-packages=covsde,beartype.beartype --strict-markers"),
 )
+# What every test imports, imported once: of covsde, which changes, nothing is imported here.
+SHARED = ("pytest", "hypothesis", "numpy", "scipy.stats", "scipy.integrate", "jax", "equinox", "diffrax")
 NOBODY, UNTRIED = "**nothing**", "not tried"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::\w+)?)", re.MULTILINE)
 
@@ -51,15 +52,27 @@ def refuse_stale(mutants: tuple[Mutant, ...]) -> None:
 
 def run(folder: Path, arguments: list[str]) -> str | None:
     """The first test that fails, None if all pass; an error if there are none."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [*PYTEST, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
+    log = folder / "log.txt"
+    process = os.fork()
+    if process == 0:
+        try:
+            os.chdir(folder)
+            sys.path[:0] = [str(folder)]
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            code = int(importlib.import_module("pytest").main([*PYTEST, *arguments]))
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+            code = 70
+        os._exit(code)
+    code, text = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), log.read_text()
+    if code == 0:
         return None
-    found = _FAILED.search(done.stdout)
-    if done.returncode not in (1, 2) or found is None:
-        sys.exit(f"mutations.py: pytest {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    found = _FAILED.search(text)
+    if code not in (1, 2) or found is None:
+        sys.exit(f"mutations.py: pytest {' '.join(arguments)} ended with {code}:\n{text[-2000:]}")
     return found.group(1)
 
 
@@ -133,19 +146,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="words: only constants whose name or file has one")
     parser.add_argument("--minutes", type=float, default=60.0, help="start no further one after so many")
+    parser.add_argument("--untried", action="store_true", help="only constants that the page says nothing about")
     parser.add_argument("--check", action="store_true", help="only check that the changes fit the package")
     parser.add_argument("--out", default=str(ROOT / "docs" / "mutations.md"))
     options = parser.parse_args()
     refuse_stale(MUTANTS)
     if options.check:
         return
-    chosen = [m for m in MUTANTS if any(word in f"{m.name} {m.file}" for word in options.only)]
     out, start, found = Path(options.out), time.monotonic(), read_rows(Path(options.out))
+    chosen = [m for m in MUTANTS if any(word in f"{m.name} {m.file}" for word in options.only)]
+    if options.untried:
+        chosen = [m for m in chosen if found.get(m.name, UNTRIED) == UNTRIED]
+    # Some of every kind first, in case the minutes are not enough.
+    chosen = [m for k in range(4) for m in chosen[k::4]]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for part in ("covsde", "tests", "experiments"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
+        sys.dont_write_bytecode = True
+        # Programs that a change leaves alone are compiled once. Read by JAX when it is imported.
+        os.environ |= {
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        }
+        for name in SHARED:
+            importlib.import_module(name)
         for mutant in chosen:
             if time.monotonic() - start > 60 * options.minutes:
                 print("out of time")
@@ -153,8 +179,9 @@ def main() -> None:
             began = time.monotonic()
             found[mutant.name] = notice(folder, mutant)
             print(f"{time.monotonic() - began:4.0f} s  {mutant.name}: {found[mutant.name]}", flush=True)
-            with atomic_write(out) as page:
-                Path(page).write_text("\n".join(page_of(found)))
+            written = out.with_suffix(".tmp")
+            written.write_text("\n".join(page_of(found)))
+            written.replace(out)
         # What fails in the copy as it stands has noticed nothing.
         noticed = sorted({found[m.name] for m in chosen if found.get(m.name, UNTRIED) not in (NOBODY, UNTRIED)})
         broken = run(folder, noticed) if noticed else None

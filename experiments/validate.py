@@ -13,9 +13,10 @@ import re
 import time
 from pathlib import Path
 
+from validation.z_scores import section_of
+
 from covsde.results.files import atomic_write
 from covsde.run.metadata import versions
-from validation.z_scores import section_of
 
 SECTIONS = (
     "initialization",

@@ -13,7 +13,7 @@ import pytest
 from covsde.cli.catalogue import EXPERIMENTS
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-NOT_LISTED = {"all_figures", "common", "validate"}
+NOT_LISTED = {"all_figures", "common", "mutations", "validate"}
 SCRIPTS = sorted({path.stem for path in FOLDER.glob("*.py")} - NOT_LISTED)
 
 
@@ -87,3 +87,35 @@ def test_all_figures_counts_what_failed_and_goes_on(experiments, tmp_path, capsy
     assert "1 of 2 figures" in told.out
     assert "failed: output_density: no" in told.err
     assert sorted([*every.scripts(), "demo_digits"]) == SCRIPTS
+
+
+def test_every_changed_constant_stands_in_the_package_exactly_once(experiments):
+    mutations = experiments("mutations")
+    mutations.refuse_stale(mutations.MUTANTS)
+    stale = mutations.MUTANTS[0]._replace(name="stale", old="1.1 * self.kappa")
+    with pytest.raises(SystemExit, match=r"stale: .* occurs 0 times in covsde/covariance/drifts\.py"):
+        mutations.refuse_stale((stale,))
+    page = (FOLDER.parent / "docs" / "mutations.md").read_text()
+    assert page.count("| `covsde/") == len(mutations.MUTANTS)
+
+
+def test_z_scores_are_read_from_the_columns_that_have_them(experiments):
+    text = """## A section
+| what | z | z limit | slope | 1/n of z-scores |
+|---|---|---|---|---|
+| a | -0.5 | +1.2 -2.0, +0.1 | +9.9 | +8.8 |
+| b | +0.0 | | | |
+
+| z of another table, which has none | b |
+Not in a table: +3.0 | z
+"""
+    module = experiments("validation.z_scores")
+    assert module.z_of(text) == [-0.5, 1.2, -2.0, 0.1, 0.0]
+    median, high = module.largest_of_normals(1)
+    assert median == pytest.approx(0.6745, abs=1e-4)
+    assert high == pytest.approx(1.96, abs=1e-2)
+
+
+def test_every_section_of_the_page_of_validation_has_a_module(experiments):
+    for name in experiments("validate").SECTIONS:
+        assert callable(experiments(f"validation.{name}").section)

@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -15,20 +13,19 @@ import numpy as np
 
 import covsde as cs
 from covsde.results.status import PathStatus
-from covsde.run.chunks import side_by_side
 from covsde.run.grid import time_grid
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import precision
 from covsde.solvers.chunk import solve
-from validation.common import header, row
+from validation.common import compiled_side_by_side, header, row
 from validation.sweep_draws import PIECEWISE, SMOOTH, STEPS, Case, mlps, transformers
 from validation.sweep_laws import Pool, add_laws
 from validation.sweep_training import UPDATES
 from validation.sweep_training import sweep as sweep_training
 from validation.sweep_training import table as training_table
 
-M = (1, 2, 3, 4, 8, 16, 32)
-DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+SIZES = {np.dtype(np.float64): (1, 2, 3, 4, 8, 16, 32), np.dtype(np.float32): (2, 4, 16)}
+_AFFINE = (2, 4, 16)
 _SAVED = (0.0, 0.5, 1.0)
 # Of eigenvalues of correlations, in units of m times the dtype's.
 _ROUNDING = 64
@@ -60,10 +57,8 @@ class Tally:
 
     def cells(self) -> list[Any]:
         """The row of the table."""
-        z = self.pool.z()
         marked = [self.marked[s.name] for s in (PathStatus.EXPLODED, PathStatus.LOST_PSD, PathStatus.NOT_FINITE)]
-        worst = f"{max(map(abs, z), default=math.nan):.1f} of {len(z)}" if z else "–"
-        return [self.cases, self.paths, *marked, len(self.failures), worst]
+        return [self.cases, self.paths, *marked, len(self.failures), self.pool.cell()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +77,18 @@ class Program:
 
 
 def _programs() -> Iterator[Program]:
-    solvers = (cs.Strang(), cs.WishartStep(), cs.EulerMaruyama())
-    for m, dtype in itertools.product(M, DTYPES):
+    solvers, transformer = (cs.Strang(), cs.WishartStep(), cs.EulerMaruyama()), cs.Transformer(0.5).default_solver()
+    for dtype, m in ((dtype, m) for dtype, sizes in SIZES.items() for m in sizes):
         for solver, kinds in itertools.product(solvers, (PIECEWISE, SMOOTH)):
-            yield Program(solver, lambda n, rng, a=(solver, kinds, m): mlps(*a, n, rng, False), m, dtype)
-        if m in (2, 4, 16):
+            yield Program(solver, functools.partial(mlps, solver, kinds, m), m, dtype)
+        if m in _AFFINE:
             for kinds in (PIECEWISE, SMOOTH):
-                yield Program(cs.Strang(), lambda n, rng, a=(kinds, m): mlps(cs.Strang(), *a, n, rng, True), m, dtype)
-        for mask in (None, "causal"):
-            solver = cs.Transformer(0.5).default_solver()
-            yield Program(solver, lambda n, rng, a=(mask, m): transformers(*a, n, rng), m, dtype)
-    for solver, dtype in itertools.product((cs.LampertiEuler(), cs.AngleEuler(), cs.CorrelationEuler()), DTYPES):
+                yield Program(cs.Strang(), functools.partial(mlps, cs.Strang(), kinds, m, affine=True), m, dtype)
+        for mask in (None, "causal") if dtype == np.float64 else (None,):
+            yield Program(transformer, functools.partial(transformers, mask, m), m, dtype)
+    for solver, dtype in itertools.product((cs.LampertiEuler(), cs.AngleEuler(), cs.CorrelationEuler()), SIZES):
         for kinds in (PIECEWISE, SMOOTH):
-            yield Program(solver, lambda n, rng, a=(solver, kinds, 2): mlps(*a, n, rng, False), 2, dtype)
+            yield Program(solver, functools.partial(mlps, solver, kinds, 2), 2, dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("solver", "paths", "every"))
@@ -155,23 +149,22 @@ def sweep(per_program: int, paths: int, every: int) -> dict[tuple[str, str], Tal
         cases = program.draw(per_program, np.random.default_rng(number))
         return program, cases, compute(program, cases, paths, number)
 
-    with ThreadPoolExecutor(side_by_side()) as pool:  # nearly all of the time is that of compiling
-        for program, cases, parts in pool.map(one, programs):
-            for case, part in zip(cases, parts, strict=True):
-                name = type(program.solver).__name__
-                tally = tallies.setdefault((name, case.name), Tally())
-                tally.add(part["status"])
-                wrong = broken(case, part)
-                if wrong:
-                    where = f"{name}, {case.architecture!r}, m = {program.m}, {program.dtype}, {case.start}"
-                    tally.failures.append(f"{where}: {wrong}")
-                add_laws(tally.pool, program.solver, case, part, program.dtype)
+    for program, cases, parts in compiled_side_by_side(one, programs):
+        for case, part in zip(cases, parts, strict=True):
+            name = type(program.solver).__name__
+            tally = tallies.setdefault((name, case.name), Tally())
+            tally.add(part["status"])
+            wrong = broken(case, part)
+            if wrong:
+                where = f"{name}, {case.architecture!r}, m = {program.m}, {program.dtype}, {case.start}"
+                tally.failures.append(f"{where}: {wrong}")
+            add_laws(tally.pool, program.solver, case, part, program.dtype)
     return tallies
 
 
 def _table(tallies: dict[tuple[str, str], Tally]) -> list[str]:
     names = ("solver", "activation or block", "cases", "paths", "exploded", "left the cone", "not finite")
-    lines = header(*names, "unmarked failures", "largest z")
+    lines = header(*names, "unmarked failures", "z")
     total = Tally()
     for key, tally in tallies.items():
         lines.append(row([*key, *tally.cells()]))
@@ -183,35 +176,33 @@ def _table(tallies: dict[tuple[str, str], Tally]) -> list[str]:
 
 def section(scale: int) -> list[str]:
     """Markdown lines; scale 1 is the full size, 10 a tenth of the cases."""
-    per_program, every = (76, 1) if scale == 1 else (38, 5)
+    per_program, every = (100, 1) if scale == 1 else (50, 5)
     tallies, trained = sweep(per_program, 64, every), sweep_training(9 if scale == 1 else 4, every)
     failures = [f for tally in (*tallies.values(), *trained.values()) for f in tally.failures]
-    z = [f"{v:+.1f}" for tally in (*tallies.values(), *trained.values()) for v in tally.pool.z().values()]
     cases, training = (sum(t.cases for t in x.values()) for x in (tallies, trained))
+    sizes = ", ".join(str(m) for m in SIZES[np.dtype(np.float64)])
     return [
         "## Property sweep",
         "",
         f"{cases} configurations of limits and {training} of training, 64 paths each: every solver with every kind of "
-        f"activation, {', '.join(map(str, M))} inputs, float64 and float32; generic, repeated, opposite, nearly parallel, zero and "
-        "orthogonal inputs, of lengths from 1e-8 to 1e8; T from 1e-6, κ from 1e-8, up to what a solver takes in "
-        f"{STEPS} steps. Of every path, every saved matrix is finite and a covariance to rounding (smallest eigenvalue of "
-        f"its correlations above -{_ROUNDING} m ε), or the path has a status and NaN or +∞ from its stop on. Where means and laws "
-        "are exact they are pooled over the cases of a row, in units of their own standard deviation: log V and its "
-        "square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, smooth). The last column "
-        "has the largest |z| of so many. `EulerMaruyama` and Euler steps in ρ and θ leave the cone where steps are coarse, "
-        "which is why their paths are marked.",
+        f"activation, {sizes} inputs in float64 and 2, 4, 16 in float32; generic, repeated, opposite, nearly parallel, "
+        "zero and orthogonal inputs, of lengths from 1e-8 to 1e8; T from 1e-6, κ from 1e-8, up to what a solver takes "
+        f"in {STEPS} steps. Of every path, every saved matrix is finite and a covariance to rounding (smallest "
+        f"eigenvalue of its correlations above -{_ROUNDING} m ε), or the path has a status, and NaN or +∞ from its "
+        "stop on. Where means and laws are exact they are pooled over the cases of a row, in units of their own "
+        "standard deviation, and z says how far they are off: log V and its square (linear, shaped ReLU, attention "
+        "off), E V and log det V (linear), E 1/V (one input, smooth). `EulerMaruyama` and the Euler steps in ρ and θ "
+        "leave the cone where steps are coarse, which is why their paths are marked.",
         "",
         *_table(tallies),
         "",
         f"Training: {UPDATES} updates of rates from 0 to 1e6, targets from 1e-6 to 1e3, squared and logistic loss and "
-        "cross-entropy, up to 16 inputs. Outputs, losses, covariances and tangent kernels are finite or the path is marked; "
-        "features are covariances to rounding; a rate of 0 moves nothing; repeated inputs have one output.",
+        "cross-entropy, up to 16 inputs. Outputs, losses, covariances and tangent kernels are finite or the path is "
+        "marked; features are covariances to rounding; a rate of 0 moves nothing; repeated inputs have one output.",
         "",
         *training_table(trained),
         "",
         f"Unmarked failures: {len(failures)}." + "".join(f"\n- {f}" for f in failures[:20]),
-        "",
-        f"z of all rows: {' '.join(z)}",
     ]
 
 

@@ -108,7 +108,12 @@ SMOOTH: dict[str, Callable[..., Any]] = {
 
 
 def mlps(
-    solver: Any, kinds: dict[str, Callable[..., Any]], m: int, count: int, rng: np.random.Generator, affine: bool
+    solver: Any,
+    kinds: dict[str, Callable[..., Any]],
+    m: int,
+    count: int,
+    rng: np.random.Generator,
+    affine: bool = False,
 ) -> list[Case]:
     """MLPs that a solver takes with `STEPS` steps."""
     wishart = isinstance(solver, cs.WishartStep)

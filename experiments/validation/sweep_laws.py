@@ -32,6 +32,10 @@ class Pool:
                 found[name] = mean / math.sqrt((squares / n - mean**2) / n)
         return found
 
+    def cell(self) -> str:
+        """All of them, for a table."""
+        return " ".join(f"{z:+.1f}" for z in self.z().values())
+
 
 def _log_variance(solver: Any, case: Case) -> tuple[float, float] | None:
     """Mean and variance of log V^{αα}/V₀^{αα}, the same for every input, where they are known."""

@@ -5,15 +5,13 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import covsde as cs
 from covsde.results.status import FailedPathsWarning, PathStatus, UnresolvedStepWarning
-from covsde.run.chunks import side_by_side
-from validation.common import header, row
+from validation.common import compiled_side_by_side, header, row
 from validation.sweep_draws import STARTS, start
 from validation.sweep_laws import Pool
 
@@ -137,10 +135,8 @@ class Row:
 
     def cells(self) -> list[Any]:
         """The row of the table."""
-        z = self.pool.z().values()
-        worst = f"{max(map(abs, z)):.1f} of {len(z)}" if z else "–"
         marked = [self.marked["EXPLODED"], self.marked["NOT_FINITE"]]
-        return [self.cases, self.paths, self.refused, *marked, len(self.failures), worst]
+        return [self.cases, self.paths, self.refused, *marked, len(self.failures), self.pool.cell()]
 
 
 def _one(numbered: tuple[int, Program], count: int) -> list[tuple[str, dict[str, Any], Any]]:
@@ -173,10 +169,12 @@ def sweep(count: int, every: int) -> dict[str, Row]:
     """Some programs with so many cases each, by activation."""
     rows: dict[str, Row] = {}
     programs = list(enumerate(_programs()))[::every]
-    with warnings.catch_warnings(), ThreadPoolExecutor(side_by_side()) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnresolvedStepWarning)
         warnings.simplefilter("ignore", FailedPathsWarning)
-        for (_, program), cases in zip(programs, pool.map(lambda p: _one(p, count), programs), strict=True):
+        for (_, program), cases in zip(
+            programs, compiled_side_by_side(lambda p: _one(p, count), programs), strict=True
+        ):
             tally = rows.setdefault(program.name, Row())
             for where, arguments, run in cases:
                 if isinstance(run, str):
@@ -199,5 +197,5 @@ def sweep(count: int, every: int) -> dict[str, Row]:
 
 def table(rows: dict[str, Row]) -> list[str]:
     """Markdown lines."""
-    names = ("activation", "cases", "paths", "refused", "exploded", "not finite", "unmarked failures", "largest z")
+    names = ("activation", "cases", "paths", "refused", "exploded", "not finite", "unmarked failures", "z")
     return [*header(*names), *(row([name, *r.cells()]) for name, r in rows.items())]

@@ -76,9 +76,10 @@ def section_of(sections: Mapping[str, str], figure: Path) -> list[str]:
         "## All z-scores",
         "",
         f"{z.size} z-scores stand in columns of this page: mean {z.mean():+.2f}, standard deviation {z.std():.2f}, "
-        f"{shares}. The largest |z| is {np.max(np.abs(z)):.1f}; of as many independent normals it would be {median:.1f} "
-        f"(median) and below {high:.1f} in 95 of 100 pages. They are not independent: statistics of one row share their "
-        "paths, and reference values are used more than once. *z limit* of networks has their bias of order 1/n in it.",
+        f"{shares}. The largest |z| is {np.max(np.abs(z)):.1f}; of as many independent normals it would be "
+        f"{median:.1f} (median) and below {high:.1f} in 95 of 100 pages. They are not independent: statistics of one "
+        "row share their paths, and reference values are used more than once. "
+        "*z limit* of networks has their bias of order 1/n in it.",
         "",
         f"![Histogram of the z-scores of this page beside the standard normal density](figures/{figure.name})",
         "",
