@@ -117,7 +117,7 @@ def compute(program: Program, cases: list[Case], paths: int, seed: int) -> list[
     return found
 
 
-def broken(case: Case, part: dict[str, np.ndarray]) -> str | None:
+def broken(solver: Any, case: Case, part: dict[str, np.ndarray]) -> str | None:
     """What is wrong with the paths of a case that no status says, or None."""
     V, status = part["V"], part["status"]
     fine = status == PathStatus.FINE
@@ -132,10 +132,14 @@ def broken(case: Case, part: dict[str, np.ndarray]) -> str | None:
     variances = np.diagonal(alive, axis1=1, axis2=2).astype(np.float64)
     if np.any(variances < 0):
         return "a negative variance"
-    scale = np.sqrt(np.where(variances > 0, variances, 1))
-    correlations = alive / scale[:, :, None] / scale[:, None, :]
+    # Below that a variance has lost its digits: it has no correlation.
+    held = variances >= np.finfo(V.dtype).tiny
+    scale = np.sqrt(np.where(held, variances, 1))
+    correlations = np.where(held[:, :, None] & held[:, None, :], alive / scale[:, :, None] / scale[:, None, :], 0)
     smallest = np.linalg.eigvalsh(correlations)[:, 0].min(initial=0.0)
     allowed = _ROUNDING * len(case.V0) * float(np.finfo(V.dtype).eps)
+    if isinstance(solver, cs.EulerMaruyama):  # judged by Cholesky pivots, in which the smallest one magnifies rounding
+        allowed = math.sqrt(allowed)
     return f"outside of the cone by {-smallest:.1e}, where rounding is {allowed:.1e}" if smallest < -allowed else None
 
 
@@ -154,7 +158,7 @@ def sweep(per_program: int, paths: int, every: int) -> dict[tuple[str, str], Tal
             name = type(program.solver).__name__
             tally = tallies.setdefault((name, case.name), Tally())
             tally.add(part["status"])
-            wrong = broken(case, part)
+            wrong = broken(program.solver, case, part)
             if wrong:
                 where = f"{name}, {case.architecture!r}, m = {program.m}, {program.dtype}, {case.start}"
                 tally.failures.append(f"{where}: {wrong}")
@@ -187,12 +191,15 @@ def section(scale: int) -> list[str]:
         f"{cases} configurations of limits and {training} of training, 64 paths each: every solver with every kind of "
         f"activation, {sizes} inputs in float64 and 2, 4, 16 in float32; generic, repeated, opposite, nearly parallel, "
         "zero and orthogonal inputs, of lengths from 1e-8 to 1e8; T from 1e-6, κ from 1e-8, up to what a solver takes "
-        f"in {STEPS} steps. Of every path, every saved matrix is finite and a covariance to rounding (smallest "
-        f"eigenvalue of its correlations above -{_ROUNDING} m ε), or the path has a status, and NaN or +∞ from its "
-        "stop on. Where means and laws are exact they are pooled over the cases of a row, in units of their own "
-        "standard deviation, and z says how far they are off: log V and its square (linear, shaped ReLU, attention "
-        "off), E V and log det V (linear), E 1/V (one input, smooth). `EulerMaruyama` and the Euler steps in ρ and θ "
-        "leave the cone where steps are coarse, which is why their paths are marked.",
+        f"in {STEPS} steps.",
+        "",
+        "Of every path, every saved matrix is finite and a covariance to rounding (smallest eigenvalue of its "
+        f"correlations above -{_ROUNDING} m ε; above the root of that for `EulerMaruyama`, whose matrices are judged by "
+        "their pivots), or the path has a status, and NaN or +∞ from its stop on. Where means and laws are exact they "
+        "are pooled over the cases of a row, in units of their own standard deviation, and z says how far they are "
+        "off: log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, "
+        "smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse, which is why "
+        "their paths are marked.",
         "",
         *_table(tallies),
         "",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import covsde as cs
+from covsde.solvers.noise import LONGEST
 
 STEPS = 8
 SMALL_T = 0.01
@@ -44,7 +45,7 @@ def _inputs(kind: str, m: int, rng: np.random.Generator) -> np.ndarray:
     x = rng.standard_normal((m, m + 2))
     match kind:
         case "repeated":
-            x = x[rng.integers(0, max(1, m // 2), m)]
+            x = x[np.arange(m) // 2]
         case "correlations ±1":
             x = x[:1] * rng.choice([-1.0, 1.0], m)[:, None]
         case "nearly ±1":
@@ -118,7 +119,7 @@ def mlps(
     """MLPs that a solver takes with `STEPS` steps."""
     wishart = isinstance(solver, cs.WishartStep)
     # In the cone: Strang takes half-steps of the drift, a Wishart step needs a layer wider than m - 1.
-    longest, most = (0.99 * STEPS / max(1, m - 1), 4 * STEPS) if wishart else (30.0, 8 * STEPS)
+    longest, most = (0.99 * STEPS / max(1, m - 1), 4 * STEPS) if wishart else (0.999 * STEPS * LONGEST, 8 * STEPS)
     two = isinstance(solver, cs.LampertiEuler | cs.AngleEuler | cs.CorrelationEuler)
     starts = [k for k in STARTS if not (two and k == "a zero input")]
     found = []

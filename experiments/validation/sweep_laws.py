@@ -71,7 +71,9 @@ def add_laws(pool: Pool, solver: Any, case: Case, part: dict[str, np.ndarray], d
     enough = (1e-4 if dtype == np.float32 else 1e-6) <= T
     law = _log_variance(solver, case)
     if law is not None and law[1] > 0 and enough:
-        for i in {0, m - 1} & set(np.flatnonzero(v0 > 0).tolist()):
+        # Of steps of noise as long as Strang's the law of the first variance alone is exact.
+        exact = {0} if T > SMALL_T and not isinstance(solver, cs.WishartStep) else {0, m - 1}
+        for i in exact & set(np.flatnonzero(v0 > 0).tolist()):
             x = (np.log(V[:, i, i] / v0[i]) - law[0]) / math.sqrt(law[1])
             pool.add("log V", x)
             pool.add("(log V)²", x * x - 1)
