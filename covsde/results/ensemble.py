@@ -202,7 +202,7 @@ class Ensemble(StoppingPaths):
             j: Second input.
 
         Returns:
-            Correlations, float64; NaN once a path has stopped, or where a variance is 0 or smaller than its dtype holds.
+            Correlations, float64; NaN once a path has stopped, or where a variance is 0 or too small for its dtype.
             Rounding beyond [-1, 1] (1e-6 at most) is removed; a larger excess is left, since it means that `V` is not
             positive semi-definite.
 

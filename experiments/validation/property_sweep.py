@@ -181,7 +181,7 @@ def _table(tallies: dict[tuple[str, str], Tally]) -> list[str]:
 def section(scale: int) -> list[str]:
     """Markdown lines; scale 1 is the full size, 10 a tenth of the cases."""
     per_program, every = (100, 1) if scale == 1 else (50, 5)
-    tallies, trained = sweep(per_program, 64, every), sweep_training(9 if scale == 1 else 4, every)
+    tallies, trained = sweep(per_program, 64, every), sweep_training(16 if scale == 1 else 8, every)
     failures = [f for tally in (*tallies.values(), *trained.values()) for f in tally.failures]
     cases, training = (sum(t.cases for t in x.values()) for x in (tallies, trained))
     sizes = ", ".join(str(m) for m in SIZES[np.dtype(np.float64)])
@@ -194,10 +194,10 @@ def section(scale: int) -> list[str]:
         f"in {STEPS} steps.",
         "",
         "Of every path, every saved matrix is finite and a covariance to rounding (smallest eigenvalue of its "
-        f"correlations above -{_ROUNDING} m ε; above the root of that for `EulerMaruyama`, whose matrices are judged by "
-        "their pivots), or the path has a status, and NaN or +∞ from its stop on. Where means and laws are exact they "
-        "are pooled over the cases of a row, in units of their own standard deviation, and z says how far they are "
-        "off: log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, "
+        f"correlations above -{_ROUNDING} m ε; above the root of that for `EulerMaruyama`, whose matrices are judged "
+        "by their pivots), or the path has a status, and NaN or +∞ from its stop on. Where means and laws are exact "
+        "they are pooled over the cases of a row, in units of their own standard deviation, and z says how far they "
+        "are off: log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, "
         "smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse, which is why "
         "their paths are marked.",
         "",

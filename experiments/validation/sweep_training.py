@@ -1,5 +1,6 @@
 """The property sweep of training: rates from tiny to divergent, targets, losses, starts that are singular."""
 
+import functools
 import itertools
 import math
 import warnings
@@ -22,6 +23,7 @@ _ACTIVATIONS = {
     "smooth, odd": cs.ShapedSmooth("tanh"),
     "smooth with even part": cs.ShapedSmooth("softplus"),
 }
+_SINGULAR = ("repeated", "correlations ±1")
 _RATES = (0.0, 1e-8, 1e-2, 1.0, 30.0, 1e3, 1e6)
 
 
@@ -48,21 +50,26 @@ class Program(NamedTuple):
         return STEPS / (labels + 12)
 
 
-def _mlp(activation: Any) -> Any:
-    return lambda T: cs.MLP(activation, T)
+def _mlp(name: str) -> Any:
+    return functools.partial(cs.MLP, _ACTIVATIONS[name])
+
+
+def _resnet(fn: str, beta: float) -> cs.ResNet:
+    return cs.ResNet(fn, beta=beta)
 
 
 def _programs() -> Iterator[Program]:
-    for (name, activation), P in itertools.product(_ACTIVATIONS.items(), (1, 2, 4, 8, 16)):
-        yield Program(name, _mlp(activation), P)
-    for name, activation in _ACTIVATIONS.items():
-        yield Program(name, _mlp(activation), 2, "float32")
-        yield Program(name, _mlp(activation), 3, settings={"loss": "logistic"})
-        yield Program(name, _mlp(activation), 2, settings={"loss": "cross_entropy"})
-        yield Program(name, _mlp(activation), 16, "float32", {"method": "weights"})
-    for name in ("identity", "tanh", "relu"):
-        block: Any = (lambda x: x) if name == "identity" else name
-        yield Program("ResNet", lambda T, block=block: cs.ResNet(block, beta=T), 3, settings={"steps": 8})
+    for name, P in itertools.product(_ACTIVATIONS, (1, 2, 16)):
+        yield Program(name, _mlp(name), P)
+    yield Program("smooth, odd", _mlp("smooth, odd"), 8)
+    yield Program("identity", _mlp("identity"), 4)
+    for name, loss in (("shaped ReLU", "logistic"), ("smooth, odd", "logistic"), ("identity", "cross_entropy")):
+        yield Program(name, _mlp(name), 2, settings={"loss": loss})
+    for name in ("shaped ReLU", "smooth with even part"):
+        yield Program(name, _mlp(name), 2, "float32")
+    yield Program("shaped ReLU", _mlp("shaped ReLU"), 16, "float32")
+    for fn in ("tanh", "relu"):
+        yield Program("ResNet", functools.partial(_resnet, fn), 2, settings={"steps": 8})
 
 
 def _targets(program: Program, rng: np.random.Generator) -> np.ndarray:
@@ -76,17 +83,18 @@ def _targets(program: Program, rng: np.random.Generator) -> np.ndarray:
 
 def _case(program: Program, number: int, rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
     """A sentence that names the case, and the arguments of `train`."""
-    kind, rate = STARTS[number % len(STARTS)], _RATES[number % len(_RATES)]
+    rate = _RATES[number % len(_RATES)]
+    # A program is compiled for a rank: full, or that of repeated or parallel inputs.
+    while True:
+        kind = str(rng.choice(STARTS if number % 2 else [_SINGULAR[program.P % 3 % 2]]))
+        V0, targets = start(kind, program.P, rng), _targets(program, rng)
+        if number % 2 == 0 or cs.Data(V0, targets).rank == program.P:
+            break
     # A width is a shape where weights are drawn, so it stays.
-    fixed = program.settings.get("method") == "weights" or program.P == 16
+    fixed = program.P == 16
     T = 0.25 if fixed else float(np.exp(rng.uniform(math.log(1e-4), math.log(program.longest()))))
     T = float(rng.choice([0.1, 1.0, 3.0])) if program.name == "ResNet" else T
-    arguments = {
-        "architecture": program.architecture(T),
-        "V0": start(kind, program.P, rng),
-        "targets": _targets(program, rng),
-        "learning_rate": rate,
-    }
+    arguments = {"architecture": program.architecture(T), "V0": V0, "targets": targets, "learning_rate": rate}
     where = f"{program.name}, T = {T:.3g}, P = {program.P}, {program.dtype}, {program.settings}, {kind}, rate {rate:g}"
     return where, arguments
 
