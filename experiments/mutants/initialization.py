@@ -11,7 +11,9 @@ _LAW = ("correlation:independent_backward or angle_of_a_linear or minus_nu",)
 _EULER = ("correlation:euler_in or itos_formula or extrapolate",)
 _SINGULAR = ("unshaped:limit or mean_of_w or second_moment or log_variance or delta_method or constants or chain",)
 _DENSITY = ("outputs:digits or moments or wide_networks or density",)
-_BAYES = ("bayes",)
+_LOGISTIC = ("logistic:accurate or dufresne or stationary_variance_of_tanh or geometric",)
+_ANGULAR = ("limits:angular_factor",)
+_BAYES = ("bayes:first_order or exact_posterior or gaussian_process",)
 
 INITIALIZATION = (
     Mutant(
@@ -51,14 +53,14 @@ INITIALIZATION = (
         _DRIFTS,
         "+ self.bias * dt * mean_growth",
         "+ 1.1 * self.bias * dt * mean_growth",
-        ("architectures", "parameterisations", "extensions:bias or gain or affine", "limits:drift"),
+        ("extensions:affine",),
     ),
     Mutant(
         "gain γ in the drift",
         _DRIFTS,
         "grown = jnp.asarray(self.gain * dt)",
         "grown = jnp.asarray(1.1 * self.gain * dt)",
-        ("architectures", "parameterisations", "extensions:bias or gain or affine", "limits:drift"),
+        ("extensions:affine",),
     ),
     Mutant("κ of shaped ReLU", "activations.py", "square = (self", "square = 1.1 * (self", ("activations:slopes",)),
     Mutant("κ₂", "activations.py", "return self.second / self.a", "return 1.1 * self.second / self.a", _LAYER),
@@ -85,7 +87,11 @@ INITIALIZATION = (
         ("activations:second_moment",),
     ),
     Mutant(
-        "sin θ - θ cos θ", "moments/arccos.py", "series = math.sqrt(2) *", "series = 1.1 * math.sqrt(2) *", ("limits",)
+        "sin θ - θ cos θ",
+        "moments/arccos.py",
+        "series = math.sqrt(2) *",
+        "series = 1.1 * math.sqrt(2) *",
+        _ANGULAR,
     ),
     Mutant("noise: variance of the diagonal", _NOISE, "jnp.sqrt(h / 8)", "jnp.sqrt(1.1 * h / 8)", _FACTOR),
     Mutant("noise: Itô correction of the diagonal", _NOISE, "(i + 1) * h / 4", "1.1 * (i + 1) * h / 4", _FACTOR),
@@ -151,10 +157,34 @@ INITIALIZATION = (
         "own = jnp.sqrt(4.4 *",
         _EULER,
     ),
-    Mutant("1/V: β + 1", _ONE, "log_E = -(beta + 1) *", "log_E = -(beta + 1.1) *", ("logistic",)),
-    Mutant("1/V: noise √2", _ONE, "+ math.sqrt(2) * B", "+ math.sqrt(2.2) * B", ("logistic",)),
-    Mutant("explosion: shape β + 1", _ONE, "special.gammainc(beta + 1,", "special.gammainc(beta + 1.1,", ("logistic",)),
-    Mutant("stationary law: shape |β| - 1", _ONE, "gamma(-beta - 1,", "gamma(-beta - 0.9,", ("logistic",)),
+    Mutant(
+        "1/V: β + 1",
+        _ONE,
+        "log_E = -(beta + 1) *",
+        "log_E = -(beta + 1.1) *",
+        _LOGISTIC,
+    ),
+    Mutant(
+        "1/V: noise √2",
+        _ONE,
+        "+ math.sqrt(2) * B",
+        "+ math.sqrt(2.2) * B",
+        _LOGISTIC,
+    ),
+    Mutant(
+        "explosion: shape β + 1",
+        _ONE,
+        "special.gammainc(beta + 1,",
+        "special.gammainc(beta + 1.1,",
+        _LOGISTIC,
+    ),
+    Mutant(
+        "stationary law: shape |β| - 1",
+        _ONE,
+        "gamma(-beta - 1,",
+        "gamma(-beta - 0.9,",
+        _LOGISTIC,
+    ),
     Mutant("unshaped: k = √2/3π", _UNSHAPED, "self.lam * math.sqrt(2) /", "1.1 * self.lam * math.sqrt(2) /", _SINGULAR),
     Mutant("unshaped: growth M/3", _UNSHAPED, "return self.M / 3", "return 1.1 * self.M / 3", _SINGULAR),
     Mutant("unshaped: M", _UNSHAPED, "return 1.5 * self.c**2", "return 1.65 * self.c**2", _SINGULAR),

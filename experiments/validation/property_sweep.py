@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -197,8 +198,8 @@ def section(scale: int) -> list[str]:
         f"correlations above -{_ROUNDING} m ε; above the root of that for `EulerMaruyama`, whose matrices are judged "
         "by their pivots), or the path has a status, and NaN or +∞ from its stop on. Where means and laws are exact "
         "they are pooled over the cases of a row, in units of their own standard deviation, and z says how far they "
-        "are off: log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, "
-        "smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse, which is why "
+        "are off: log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one "
+        "input, smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse: "
         "their paths are marked.",
         "",
         *_table(tallies),
