@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+import covsde as cs
 from covsde.cli.catalogue import EXPERIMENTS
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -119,3 +120,32 @@ Not in a table: +3.0 | z
 def test_every_section_of_the_page_of_validation_has_a_module(experiments):
     for name in experiments("validate").SECTIONS:
         assert callable(experiments(f"validation.{name}").section)
+
+
+def test_the_property_sweep_sees_what_no_status_says(experiments):
+    sweep, draws = experiments("validation.property_sweep"), experiments("validation.sweep_draws")
+    case = draws.Case("identity", "generic", cs.MLP(cs.Identity(), 1.0), np.eye(2))
+
+    def seen(matrix, status=0, stop=1.0):
+        V = np.tile(np.eye(2), (3, 2, 1, 1))
+        V[-1, 1] = matrix
+        part = {"V": V, "status": np.asarray([0, status], np.int8), "stop": np.asarray([1.0, stop])}
+        return sweep.broken(cs.Strang(), case, part)
+
+    nan, beyond = np.full((2, 2), np.nan), np.asarray([[1.0, 1 + 1e-9], [1 + 1e-9, 1.0]])
+    assert seen(np.ones((2, 2))) is None
+    assert seen(nan) == "not finite"
+    assert seen(nan, cs.PathStatus.LOST_PSD, 0.5) is None
+    assert seen(nan, cs.PathStatus.LOST_PSD, 1.0) == "not finite before its stop"
+    assert seen(np.eye(2), cs.PathStatus.LOST_PSD, 0.5) == "numbers after its stop"
+    assert seen(-np.eye(2)) == "a negative variance"
+    assert seen(beyond).startswith("outside of the cone by 1.0e-09")
+
+
+def test_the_property_sweep_draws_what_solvers_take(experiments):
+    draws, rng = experiments("validation.sweep_draws"), np.random.default_rng(0)
+    for solver in (cs.Strang(), cs.WishartStep(), cs.LampertiEuler()):
+        cases = draws.mlps(solver, draws.PIECEWISE, 2, 40, rng)
+        assert {case.start for case in cases} >= set(draws.STARTS) - {"a zero input"}
+        for case in cases:
+            solver.check(case.architecture.limit(), 2, 1 / draws.STEPS, "steps")
