@@ -2,9 +2,12 @@
 #   make test                     with the first suitable Python found
 #   make test PYTHON=python3.12   with this one (only matters when the environment is created)
 #   make test ARGS="-k wishart"   arguments for the command that a target runs
+#   make test-oldest              in .venv-oldest, with the oldest versions that pyproject.toml allows
 PYTHON ?=
 VENV ?= .venv
 ARGS ?=
+# A file of versions that pip has to keep to.
+CONSTRAINTS ?=
 
 CANDIDATES := python3.13 python3.12 python3.11 python3
 BIN := $(VENV)/bin/python
@@ -12,15 +15,15 @@ STAMP := $(VENV)/.installed
 SOURCES := covsde tests $(wildcard benchmarks experiments docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test thorough lint format docs validate figures bench clean
+.PHONY: help install demo test test-oldest thorough lint format docs validate figures bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## create the environment, and renew it when pyproject.toml has changed
 
 # A candidate counts only if it runs (a pyenv shim may exist and fail), is new enough and can make an environment.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@set -e; \
 	suits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
 	if ! suits "$(BIN)"; then \
@@ -37,7 +40,8 @@ $(STAMP): pyproject.toml
 		"$$chosen" -m venv --clear "$(VENV)"; \
 	fi; \
 	echo "Installing covsde and its test dependencies (the first time takes a few minutes)"; \
-	"$(BIN)" -m pip install --quiet --progress-bar off --disable-pip-version-check -e ".[test]"; \
+	"$(BIN)" -m pip install --quiet --progress-bar off --disable-pip-version-check \
+		$(if $(CONSTRAINTS),-c "$(CONSTRAINTS)") -e ".[test]"; \
 	touch "$(STAMP)"
 
 demo: $(STAMP)  ## simulate a network's limit for four images of digits, with figures, into demo/
@@ -45,6 +49,9 @@ demo: $(STAMP)  ## simulate a network's limit for four images of digits, with fi
 
 test: $(STAMP)  ## run the tests
 	$(BIN) -m pytest $(ARGS)
+
+test-oldest:  ## run the tests with the oldest versions of JAX, Diffrax and Equinox that are allowed
+	$(MAKE) test VENV=$(VENV)-oldest CONSTRAINTS=tests/oldest.txt
 
 thorough: $(STAMP)  ## run the tests that `make test` leaves out because they take long
 	$(BIN) -m pytest -m thorough $(ARGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # The demo has a target of its own, and what is left is not a figure.
-NOT_FIGURES = {"all_figures", "common", "demo_digits", "validate"}
+NOT_FIGURES = {"all_figures", "common", "demo_digits", "mutations", "validate"}
 WRITTEN = ("png", "pdf", "npz", "json")
 
 

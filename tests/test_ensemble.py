@@ -244,6 +244,15 @@ def test_a_zero_input_has_no_correlation_and_vanished_variances_are_counted() ->
         assert np.isnan(found[0]).sum() == np.isnan(found).sum() == 3
 
 
+def test_a_variance_below_what_its_dtype_holds_has_no_correlation() -> None:
+    V = np.tile(np.asarray([[1.0, 0.5], [0.5, 1.0]], np.float32), (2, 3, 1, 1))
+    V[1, 0] *= np.float32(1e-42)  # 0.5 has become 0.4996 of it
+    e = Ensemble(np.asarray([0.0, 1.0]), V, np.zeros(3, np.int8), np.ones(3))
+    with pytest.warns(FailedPathsWarning, match=r"1 of 3 paths have no correlation .* too small for float32"):
+        found = e.correlation(0, 1)
+    np.testing.assert_allclose(found, [[0.5, 0.5, 0.5], [np.nan, 0.5, 0.5]], rtol=1e-6)
+
+
 def test_repr_is_one_short_line() -> None:
     e = with_stopped(wishart(paths=100), 2, PathStatus.EXPLODED)
     assert repr(e) == "Ensemble(limit, m=2, 100 paths, 3 times, 2 failed)"

@@ -27,6 +27,7 @@ from covsde import (
     PathStatus,
     ShapedSmooth,
     Strang,
+    Transformer,
     WishartStep,
     simulate,
 )
@@ -37,6 +38,7 @@ from covsde.numerics.gamma import chi
 from covsde.solvers import layout as layouts
 from covsde.solvers import noise as factors
 from covsde.solvers.layout import AbstractLayout, DenseLayout, UnrolledLayout, layout_for
+from covsde.solvers.noise import LONGEST
 from covsde.solvers.terms import Elapsed
 
 RHO_0 = problems.RHO_0
@@ -407,6 +409,20 @@ def test_too_few_wishart_steps_are_refused() -> None:
 def test_steps_outside_the_guarantee_of_strang_are_refused() -> None:
     with pytest.raises(ValueError, match="steps >= 8"):
         simulate(MLP(problems.shaped_relu(64), 1.0), problems.SHAPED_RELU_CORRELATION[1, 1.0].gram, paths=10, steps=7)
+
+
+@pytest.mark.parametrize("m", [3, 9])
+def test_steps_longer_than_the_noise_allows_are_refused_and_the_longest_has_its_law(m: int) -> None:
+    T = 3 * LONGEST
+    with pytest.raises(ValueError, match=r"steps=2 is too few for the noise .*: use steps >= 3\."):
+        simulate(MLP(Identity(), T), equicorrelated(m), paths=10, steps=2)
+    with pytest.raises(ValueError, match=r"steps=2 is too few for the noise .*: use steps >= 3\."):
+        simulate(Transformer(1.0, math.inf, output_matrix=True, depth_to_width=T), equicorrelated(m), paths=10, steps=2)
+    e = simulate(MLP(Identity(), T), equicorrelated(m), paths=2000, steps=3, key=5)
+    assert e.failures["total"] == 0
+    x = np.log(e.V[-1, :, 0, 0]) + T
+    assert abs(x.mean()) < 4 * x.std() / math.sqrt(x.size)
+    assert simulate(MLP(Identity(), 9.0), equicorrelated(2), paths=10, steps=1).failures["total"] == 0
 
 
 # --- Euler–Maruyama --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from covsde.run.memory import LIMIT, fitting
 from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import Plan, precision, question
+from covsde.solvers import Strang
 from covsde.solvers.backward import refuse_many_inputs
 from covsde.solvers.velocities import solve_velocities
 
@@ -107,6 +108,7 @@ def simulate_velocities(
     refuse_many_inputs(m, "simulate_velocities")
     default = architecture.default_steps(V0) if steps is None else 0
     grid, every = time_grid(2 * default if steps is None else positive_int("steps", steps), save_at)
+    Strang().check(architecture.limit(), m, float(np.max(np.diff(grid))), f"steps={len(grid) - 1}")
     tau = grid[::every]
     most = fitting(8 * m * m * grid.size, LIMIT // 2, least=64, most=2048)
     chunk = positive_int("chunk", min(paths, most) if chunk is None else chunk)

@@ -17,6 +17,11 @@ MatrixStatistic = Callable[[Any], Any]
 """A statistic of the covariance: maps arrays (..., m, m) to arrays (...)."""
 
 
+def _least(V: NDArray[Any]) -> float:
+    """The smallest variance that a dtype holds to its precision: covariances below it have lost their digits."""
+    return float(np.finfo(V.dtype).tiny) if V.dtype.kind == "f" else 0.0
+
+
 def correlation(V: NDArray[Any], i: int, j: int) -> NDArray[np.float64]:
     """Return the correlation of inputs `i` and `j`.
 
@@ -33,6 +38,7 @@ def correlation(V: NDArray[Any], i: int, j: int) -> NDArray[np.float64]:
         # Two roots, not the root of a product, which overflows for large variances.
         rho = V[..., i, j].astype(np.float64)
         rho = rho / np.sqrt(V[..., i, i].astype(np.float64)) / np.sqrt(V[..., j, j].astype(np.float64))
+        rho = np.where(np.minimum(V[..., i, i], V[..., j, j]) < _least(V), np.nan, rho)
         return np.where(np.abs(rho) <= 1 + 1e-6, np.clip(rho, -1.0, 1.0), rho)
 
 
@@ -196,15 +202,16 @@ class Ensemble(StoppingPaths):
             j: Second input.
 
         Returns:
-            Correlations, float64; NaN once a path has stopped, or where a variance is 0. Rounding beyond [-1, 1]
-            (1e-6 at most) is removed; a larger excess is left, since it means that `V` is not positive semi-definite.
+            Correlations, float64; NaN once a path has stopped, or where a variance is 0 or too small for its dtype.
+            Rounding beyond [-1, 1] (1e-6 at most) is removed; a larger excess is left, since it means that `V` is not
+            positive semi-definite.
 
         Raises:
             IndexError: For an input that is not there.
             ValueError: If an input is zero on every path.
 
         Warns:
-            FailedPathsWarning: If a variance is 0 on some paths.
+            FailedPathsWarning: If a variance is 0, or so small, on some paths.
         """
         self._check_pair(i, j)
         return correlation(self.V, i, j)
@@ -242,13 +249,14 @@ class Ensemble(StoppingPaths):
             zero = self.alive & (self.V[..., k, k] == 0)
             if zero.any() and np.array_equal(zero, self.alive):
                 raise ValueError(f"input {k} is zero, so it has no correlation with others; leave it out.")
-            absent |= zero
+            absent |= self.alive & (self.V[..., k, k] < _least(self.V))
         counts = absent.sum(axis=1)
         if counts.max() > 0:
             at = int(counts.argmax())
             warnings.warn(
                 f"{counts[at]} of {self.paths} paths have no correlation of inputs {i} and {j} at layer time "
-                f"τ={self.tau[at]:.4g}: a variance is 0 there, and the value NaN.",
+                f"τ={self.tau[at]:.4g}: a variance is 0 there, or too small for {self.V.dtype}, and "
+                "the value NaN.",
                 FailedPathsWarning,
                 stacklevel=3,
             )

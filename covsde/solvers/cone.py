@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from covsde.covariance.limit import AbstractCovarianceLimit
 from covsde.covariance.sde import NeuralCovarianceSDE
 from covsde.solvers.layout import AbstractLayout, State, layout_for
-from covsde.solvers.noise import Bartlett, SymmetricTriangular, smallest_wishart_steps
+from covsde.solvers.noise import Bartlett, SymmetricTriangular, refuse_long_noise, smallest_wishart_steps
 from covsde.solvers.terms import CovarianceState, CovarianceTerm, Elapsed, healthy, refuse_other_equation, running
 
 
@@ -115,7 +115,7 @@ class Strang(AbstractConeSolver):
         )
 
     def check(self, sde: Any, m: int, longest: float, where: str) -> None:
-        """The half-step must not exceed the drift's longest PSD step."""
+        """The half-step must not exceed the drift's longest PSD step, nor the step that of the noise."""
         refuse_other_equation(self, sde, NeuralCovarianceSDE)
         clock, allowed = sde.drift_clock.fastest(), sde.drift.longest_step()
         if clock * longest / 2 > allowed * (1 + 1e-9):
@@ -123,6 +123,7 @@ class Strang(AbstractConeSolver):
             raise ValueError(
                 f"{where} is too few for this drift: the PSD guarantee of Strang needs steps >= {need:.0f}."
             )
+        refuse_long_noise(sde.noise_clock.fastest() * longest, m, longest, where)
 
 
 class WishartStep(AbstractConeSolver):

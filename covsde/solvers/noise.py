@@ -31,7 +31,9 @@ class SymmetricTriangular(AbstractTriangularNoise):
     T_ij = e^{a_i + a_j} M_ij, M_ij = c_{i-j} g_ij + ½ Σ_{j<k<i} c_{i-k} g_ik c_{k-j} g_kj: half-steps of the diagonal
     on both sides of a unipotent step; c_d absorbs the variance of the missing Lévy areas and of the skipped commutator.
     It is fixed by the exact second moment E T_ij² = e^{-jh}(e^h - 1), which makes E T Tᵀ = I:
-        c_d² = (e^h - 1) e^{(d-1)h/2} - ¼ Σ_{0<k<d} c_k² c_{d-k}².
+        c_d² = (e^h - 1) e^{(d-1)h/2} - ¼ Σ_{0<k<d} c_k² c_{d-k}²,
+    with the generating function 1 + ½ Σ c_d² e^{-dh/2} x^d = √(1 + ax/(1-x)), a = 2 sinh(h/2): all are positive while
+    a ≤ 2.
     """
 
     def factor(self, layout: AbstractLayout, key: Array, h: Float[Array, ""], paths: int) -> State:
@@ -75,6 +77,30 @@ class Bartlett(AbstractTriangularNoise):
         freedom = jnp.broadcast_to((1 / h - jnp.arange(m, dtype=h.dtype))[:, None], (m, paths))
         lengths = layout.per_input(jnp.sqrt(h) * chi(chi_key, freedom))
         return layout.with_diagonal(below, lengths)
+
+
+LONGEST = 2 * math.asinh(1)
+"""The longest clock time over which `SymmetricTriangular` is real, whatever the number of inputs."""
+
+
+def refuse_long_noise(h: float, m: int, longest: float, where: str) -> None:
+    """Refuse steps of noise over clock time h for which a variance of `SymmetricTriangular` may be negative.
+
+    Args:
+        h: clock time of a step.
+        m: number of inputs; two have one variance, which is positive.
+        longest: the step in layer time that takes it.
+        where: which argument says so.
+
+    Raises:
+        ValueError: naming the least number of steps.
+    """
+    if m > 2 and h > LONGEST * (1 + 1e-9):
+        need = math.ceil(h / (longest * LONGEST))
+        raise ValueError(
+            f"{where} is too few for the noise of this depth_to_width, which takes steps of at most {LONGEST:.3g} in "
+            f"clock time: use steps >= {need}."
+        )
 
 
 def smallest_wishart_steps(clock: float, m: int) -> int:

@@ -1,11 +1,19 @@
 """What the sections share: estimates with standard errors, and table rows."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
+import jax
 import numpy as np
 
 import covsde as cs
+from covsde.run.chunks import side_by_side
+
+Item, Found = TypeVar("Item"), TypeVar("Found")
+# Compiled programs that a process keeps: each takes tens of megabytes.
+_KEPT = 16
 
 
 def equicorrelated(m: int, rho: float = 0.3) -> np.ndarray:
@@ -37,3 +45,11 @@ def header(*names: str) -> list[str]:
 def pm(value: float, error: float, digits: int = 4) -> str:
     """A value and its standard error."""
     return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def compiled_side_by_side(call: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
+    """The calls in order, each of which compiles a program of its own, a few at a time."""
+    with ThreadPoolExecutor(side_by_side()) as pool:
+        for start in range(0, len(items), _KEPT):
+            yield from pool.map(call, items[start : start + _KEPT])
+            jax.clear_caches()

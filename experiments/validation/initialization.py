@@ -34,7 +34,34 @@ def correlation_section(paths: int) -> list[str]:
                 found, error = mean_and_error(samples)
                 cells.append(f"{found - value:+.5f} ± {error:.5f}")
             lines.append(row([f"{m}, pair {i}{j}", kappa, T, *cells]))
-    return lines
+    return [*lines, "", _step_or_chance(paths)]
+
+
+def _step_or_chance(paths: int) -> str:
+    """What share of the errors of E ρ at m = 4 is that of eight steps: six pairs of one set of paths are one sample."""
+    mlp, m = shaped(4, 1.0), 4
+    exact = cs.correlation_law(mlp, 0.3, save_at=[0, 1], points=6001, steps=2000).mean[-1]
+
+    def mean_error(steps: int, keys: tuple[int, ...]) -> tuple[float, float]:
+        found = []
+        for key in keys:
+            run = cs.simulate(mlp, equicorrelated(m), paths=paths, steps=steps, save_at=[0, 1], key=key)
+            pairs = itertools.combinations(range(m), 2)
+            found.append(np.mean([run.correlation(i, j)[-1] for i, j in pairs], axis=0))
+        value, error = mean_and_error(np.concatenate(found))
+        return value - exact, error
+
+    (shown, its), (fresh, error), (coarse, of_coarse) = (
+        mean_error(steps, keys) for steps, keys in ((8, (11,)), (8, (21, 22)), (4, (23, 24)))
+    )
+    bias, uncertain = coarse / 4, of_coarse / 4
+    z = (shown - bias) / math.hypot(its, uncertain)
+    return (
+        f"The six rows of m = 4 are of one set of paths: their mean error of E ρ is {shown:+.5f} ± {its:.5f}, and with "
+        f"other paths, twice as many, {fresh:+.5f} ± {error:.5f}. With four steps it is {coarse:+.5f} ± "
+        f"{of_coarse:.5f}; a quarter of that, {bias:+.5f} ± {uncertain:.5f}, is the bias of eight steps at second "
+        f"order, and the rest of what is shown is chance, at {z:+.1f} standard errors."
+    )
 
 
 def order_section(paths: int) -> list[str]:

@@ -13,7 +13,7 @@ from covsde.numerics.typing import Number, PathsLast
 from covsde.solvers.cone import AbstractConeSolver
 from covsde.solvers.defaults import default_solver, default_step_count, default_steps, stiffness_of_noise
 from covsde.solvers.layout import AbstractLayout, State, standard_normals
-from covsde.solvers.noise import SymmetricTriangular
+from covsde.solvers.noise import SymmetricTriangular, refuse_long_noise
 from covsde.solvers.terms import Elapsed, refuse_other_equation
 
 
@@ -140,6 +140,7 @@ class TransformerStrang(AbstractConeSolver):
         refuse_other_equation(self, sde, TransformerSDE)
         sde.mask.allowed(m)
         _check(sde, longest, where)
+        refuse_long_noise(sde.kappa * sde.noise_clock.fastest() * longest / 2, m, longest, where)
 
 
 def _runge_kutta(sde: TransformerSDE, X: PathsLast, S: PathsLast, h: Number) -> PathsLast:

@@ -1,0 +1,8 @@
+"""Every constant of every limit, changed by a tenth: what `experiments/mutations.py` tries."""
+
+from mutants.base import Mutant
+from mutants.depth import DEPTH
+from mutants.initialization import INITIALIZATION
+from mutants.training import TRAINING
+
+MUTANTS: tuple[Mutant, ...] = (*INITIALIZATION, *TRAINING, *DEPTH)
