@@ -20,9 +20,10 @@ from covsde.architectures.mlp.network.gradients import embed
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.training import hidden_matrices
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.drawn import Moving, observe, rule_of, slopes
+from covsde.descent.drawn import observe
 from covsde.descent.householder import split
 from covsde.descent.losses import squared
+from covsde.descent.rules import Moving, of_networks
 from covsde.descent.task import Ends, task_from
 
 PAIR = np.asarray(problems.PAIR)
@@ -77,8 +78,8 @@ def test_a_training_step_is_gradient_descent_on_the_hidden_matrices() -> None:
     seen = observe(phi, now, jnp.arange(2), ends.scale, lambda f: (y - f[:, 0])[:, None])
     f, ntk = seen.outputs[:, 0], seen.ntk
     np.testing.assert_allclose(f, s * network(x)[:, 0], rtol=1e-12)
-    rule = rule_of(task.arrays(np.float64), n, ends)
-    after, _ = rule.step(now, rule.init(now), slopes(seen, jnp.asarray(PAIR), ends), jnp.asarray(0))
+    rule = of_networks(task.arrays(np.float64), n, ends)
+    after, _ = rule.step(now, rule.init(now), seen, jnp.asarray(PAIR), jnp.asarray(0))
     descent = gradient(network)
     np.testing.assert_allclose(after.readouts, network.output_weights - rate / n * descent.output_weights, rtol=1e-10)
     # The inputs are E a with aᵀa = V0 and E orthogonal; E descends too.
