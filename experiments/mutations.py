@@ -32,7 +32,7 @@ PYTEST = (
 # What every test imports, imported once: of covsde, which changes, nothing is imported here.
 SHARED = ("pytest", "hypothesis", "numpy", "scipy.stats", "scipy.integrate", "jax", "equinox", "diffrax")
 NOBODY, UNTRIED = "**nothing**", "not tried"
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::\w+)?)", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py::\w+)", re.MULTILINE)
 
 
 def refuse_stale(mutants: tuple[Mutant, ...]) -> None:

@@ -12,6 +12,7 @@ from scipy.integrate import trapezoid
 import covsde as cs
 from covsde.covariance.correlation import correlation_drift, relu_drift_of_y
 from covsde.covariance.drifts import ReLUDrift, SmoothDrift
+from covsde.solvers.terms import Elapsed
 
 PAIR = np.array([[1.0, 0.3], [0.3, 1.0]])
 
@@ -130,6 +131,18 @@ def moments(run: cs.Ensemble) -> dict[str, tuple[float, float]]:
     return {
         name: (x.mean(), x.std() / math.sqrt(x.size)) for name, x in (("rho", rho), ("rho^2", rho**2), ("angle", theta))
     }
+
+
+def test_a_step_without_noise_is_the_drift_of_its_coordinate() -> None:
+    rho, nu, h = jnp.asarray([-0.9, -0.2, 0.3, 0.8]), jnp.asarray([0.5, 0.4, 0.3, 0.1]), 1e-4
+    step, still = Elapsed(*(jnp.asarray(h) for _ in range(3))), jnp.zeros(4)
+    room, sine = 1 - rho**2, jnp.sqrt(1 - rho**2)
+    in_rho, in_angle, in_y = (
+        solver.move(rho, nu, still, step)[0] for solver in (cs.CorrelationEuler(), cs.AngleEuler(), cs.LampertiEuler())
+    )
+    np.testing.assert_allclose((in_rho - rho) / h, nu - rho * room / 2, atol=1e-3)
+    np.testing.assert_allclose((jnp.arccos(in_angle) - jnp.arccos(rho)) / h, -nu / sine, atol=1e-3)
+    np.testing.assert_allclose((jnp.arctanh(in_y) - jnp.arctanh(rho)) / h, nu / room + rho / 2, atol=1e-3)
 
 
 def test_euler_in_y_is_within_two_thousandths_after_ten_steps() -> None:

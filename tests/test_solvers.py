@@ -425,6 +425,20 @@ def test_steps_longer_than_the_noise_allows_are_refused_and_the_longest_has_its_
     assert simulate(MLP(Identity(), 9.0), equicorrelated(2), paths=10, steps=1).failures["total"] == 0
 
 
+@pytest.mark.parametrize("m", [2, 8, 20])
+def test_variances_of_the_triangular_noise_have_their_generating_function(m: int) -> None:
+    h = 0.7
+    roots = np.asarray(factors._roots(jnp.asarray(h), m), np.float64)
+    a, x = 2 * math.sinh(h / 2), 0.05 * np.exp(2j * np.pi * np.arange(64) / 64)
+    function = 2 * (np.sqrt(1 + a * x / (1 - x)) - 1)
+    coefficients = np.real(np.fft.fft(function)[:m] / 64) / 0.05 ** np.arange(m)
+    scaled = roots**2 * np.exp(-np.arange(m) * h / 2)
+    np.testing.assert_allclose(scaled[1:8], coefficients[1:8], rtol=1e-5)
+    for d in range(2, m):
+        lost = sum(scaled[k] * scaled[d - k] for k in range(1, d))
+        assert scaled[d] + lost / 4 == pytest.approx(a, rel=1e-10)
+
+
 # --- Euler–Maruyama --------------------------------------------------------------------------------------------------
 
 

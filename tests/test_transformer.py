@@ -254,6 +254,14 @@ def test_the_step_of_attention_has_weak_order_two() -> None:
     assert np.all((ratio > 2.6) & (ratio < 5.5)), (ratio, coarse, fine, error)
 
 
+def test_the_noise_of_the_two_flows_of_a_step_has_the_covariances_of_its_scheme() -> None:
+    # Of Ninomiya and Ninomiya's family with u = 3/4: variances ¾ of a step and covariance -¼; here of 2 S₁ + S₂.
+    h, sde, X = 0.3, Transformer(0.5, depth_to_width=1.0).limit(), jnp.zeros((3, 3, 20_000))
+    with mock.patch.object(solver_module, "_runge_kutta", lambda sde, X, S, half: 2 * X + S):
+        found = TransformerStrang()._attention(sde, X, jax.random.key(2), jnp.asarray(h))
+    assert float(jnp.var(found)) == pytest.approx((5 * 3 / 4 - 4 / 4) * h, rel=0.015)
+
+
 # --- arguments -----------------------------------------------------------------------------------------------------
 
 

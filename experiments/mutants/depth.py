@@ -101,7 +101,7 @@ DEPTH = (
         _STEPS,
         "jnp.sqrt(h / 2) * g[1]",
         "jnp.sqrt(1.1 * h / 2) * g[1]",
-        ("transformer:weak_order or log_det", "transformer_networks:quantiles"),
+        ("transformer:noise_of_the_two_flows or weak_order or log_det",),
     ),
     Mutant("uniform attention: β²", _FLOWS, "jnp.expm1(beta**2 * tau)", "jnp.expm1(1.1 * beta**2 * tau)", _ODE),
     Mutant(

@@ -6,9 +6,9 @@ _DRIFTS, _NOISE, _PAIR = "covariance/drifts.py", "solvers/noise.py", "covariance
 _ONE, _UNSHAPED, _OUT = (f"architectures/mlp/{x}.py" for x in ("one_input", "unshaped/equations", "output_density"))
 _LAYER = ("limits:one_wide_layer or orthogonal or matrix",)
 _FLOW = ("limits:one_step_of_the_drift or follow_the_drift_exactly or explode_at_the_time",)
-_FACTOR = ("solvers:one_step_of_noise or martingale or small_step",)
+_FACTOR = ("solvers:generating_function or one_step_of_noise or martingale or small_step",)
 _LAW = ("correlation:independent_backward or angle_of_a_linear or minus_nu",)
-_EULER = ("correlation:euler_in or itos_formula or extrapolate",)
+_EULER = ("correlation:without_noise or euler_in or itos_formula or extrapolate",)
 _SINGULAR = ("unshaped:limit or mean_of_w or second_moment or log_variance or delta_method or constants or chain",)
 _DENSITY = ("outputs:digits or moments or wide_networks or density",)
 _LOGISTIC = ("logistic:accurate or dufresne or stationary_variance_of_tanh or geometric",)
@@ -110,7 +110,7 @@ INITIALIZATION = (
         "solvers/layout.py",
         "entry = entry + 0.5 * A[i, k] * A[k, j]",
         "entry = entry + 0.55 * A[i, k] * A[k, j]",
-        ("solvers:one_step_of_noise or martingale or small_step or weak_order_two_for_the_farthest",),
+        ("solvers:memory_layout or one_step_of_noise or martingale or small_step or weak_order_two_for_the_farthest",),
     ),
     Mutant("Wishart step: its width", _NOISE, "jnp.sqrt(h) * chi(", "jnp.sqrt(1.1 * h) * chi(", ("solvers:bartlett",)),
     Mutant(

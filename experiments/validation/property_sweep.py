@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import covsde as cs
 from covsde.results.status import PathStatus
 from covsde.run.grid import time_grid
+from covsde.run.metadata import describe
 from covsde.run.outcome import limit_chunk, to_matrices
 from covsde.run.plan import precision
 from covsde.solvers.chunk import solve
@@ -137,11 +137,18 @@ def broken(solver: Any, case: Case, part: dict[str, np.ndarray]) -> str | None:
     held = variances >= np.finfo(V.dtype).tiny
     scale = np.sqrt(np.where(held, variances, 1))
     correlations = np.where(held[:, :, None] & held[:, None, :], alive / scale[:, :, None] / scale[:, None, :], 0)
-    smallest = np.linalg.eigvalsh(correlations)[:, 0].min(initial=0.0)
-    allowed = _ROUNDING * len(case.V0) * float(np.finfo(V.dtype).eps)
+    smallest = np.linalg.eigvalsh(correlations)[:, 0]
+    kind = np.finfo(V.dtype)
+    # Sums of products near the smallest number lose digits as well.
+    least = np.where(held, variances, 1).min(axis=1, initial=1.0)
+    allowed = _ROUNDING * len(case.V0) * (float(kind.eps) + float(kind.tiny) / least)
     if isinstance(solver, cs.EulerMaruyama):  # judged by Cholesky pivots, in which the smallest one magnifies rounding
-        allowed = math.sqrt(allowed)
-    return f"outside of the cone by {-smallest:.1e}, where rounding is {allowed:.1e}" if smallest < -allowed else None
+        allowed = np.sqrt(allowed)
+    outside = smallest < -allowed
+    if np.any(outside):
+        k = int(np.argmax(-smallest * outside))
+        return f"outside of the cone by {-smallest[k]:.1e}, where rounding is {allowed[k]:.1e}"
+    return None
 
 
 def sweep(per_program: int, paths: int, every: int) -> dict[tuple[str, str], Tally]:
@@ -161,7 +168,7 @@ def sweep(per_program: int, paths: int, every: int) -> dict[tuple[str, str], Tal
             tally.add(part["status"])
             wrong = broken(program.solver, case, part)
             if wrong:
-                where = f"{name}, {case.architecture!r}, m = {program.m}, {program.dtype}, {case.start}"
+                where = f"{name}, {describe(case.architecture)}, m = {program.m}, {program.dtype}, {case.start}"
                 tally.failures.append(f"{where}: {wrong}")
             add_laws(tally.pool, program.solver, case, part, program.dtype)
     return tallies
@@ -194,19 +201,20 @@ def section(scale: int) -> list[str]:
         "zero and orthogonal inputs, of lengths from 1e-8 to 1e8; T from 1e-6, κ from 1e-8, up to what a solver takes "
         f"in {STEPS} steps.",
         "",
-        "Of every path, every saved matrix is finite and a covariance to rounding (smallest eigenvalue of its "
-        f"correlations above -{_ROUNDING} m ε; above the root of that for `EulerMaruyama`, whose matrices are judged "
-        "by their pivots), or the path has a status, and NaN or +∞ from its stop on. Where means and laws are exact "
-        "they are pooled over the cases of a row, in units of their own standard deviation, and z says how far they "
-        "are off: log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one "
-        "input, smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse: "
-        "their paths are marked.",
+        "Of every path, every saved matrix is finite and a covariance to rounding, or the path has a status, and NaN "
+        "or +∞ from its stop on. To rounding: the smallest eigenvalue of its correlations is above "
+        f"-{_ROUNDING} m (ε + v/V), V the smallest variance and v the smallest normal number (above the root of that "
+        "for `EulerMaruyama`, whose matrices are judged by their pivots). Where means and laws are exact they are "
+        "pooled over the cases of a row, in units of their own standard deviation, and z says how far they are off: "
+        "log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, "
+        "smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse: their paths are marked.",
         "",
         *_table(tallies),
         "",
         f"Training: {UPDATES} updates of rates from 0 to 1e6, targets from 1e-6 to 1e3, squared and logistic loss and "
         "cross-entropy, up to 16 inputs. Outputs, losses, covariances and tangent kernels are finite or the path is "
-        "marked; features are covariances to rounding; a rate of 0 moves nothing; repeated inputs have one output.",
+        "marked; features are covariances to rounding, where the steps resolve the training; a "
+        "rate of 0 moves nothing; repeated inputs have one output.",
         "",
         *training_table(trained),
         "",

@@ -60,14 +60,13 @@ def _resnet(fn: str, beta: float) -> cs.ResNet:
 
 def _programs() -> Iterator[Program]:
     for name, P in itertools.product(_ACTIVATIONS, (1, 2, 16)):
-        yield Program(name, _mlp(name), P)
+        yield Program(name, _mlp(name), P, settings={"method": "weights"} if P == 16 else {})
     yield Program("smooth, odd", _mlp("smooth, odd"), 8)
     yield Program("identity", _mlp("identity"), 4)
     for name, loss in (("shaped ReLU", "logistic"), ("smooth, odd", "logistic"), ("identity", "cross_entropy")):
         yield Program(name, _mlp(name), 2, settings={"loss": loss})
     for name in ("shaped ReLU", "smooth with even part"):
         yield Program(name, _mlp(name), 2, "float32")
-    yield Program("shaped ReLU", _mlp("shaped ReLU"), 16, "float32")
     for fn in ("tanh", "relu"):
         yield Program("ResNet", functools.partial(_resnet, fn), 2, settings={"steps": 8})
 
@@ -106,7 +105,8 @@ def _wrong(run: Any, dtype: str, rate: float, repeated: list[tuple[int, int]]) -
     kernels = isinstance(run, cs.TrainedKernels)
     arrays = {name: np.asarray(getattr(run, name)) for name in ("outputs", "losses", "Phi", "G", "A", "ntk")}
     kept = {n: x if kernels else np.moveaxis(x, cs.Training.path_axis[n], 0)[fine] for n, x in arrays.items()}
-    if kernels and not fine[0]:
+    # Steps that do not resolve what they step are said to.
+    if kernels and not (fine[0] and run.metadata["unresolved"] == 0):
         return None
     for name, x in kept.items():
         if not np.all(np.isfinite(x)):
@@ -136,14 +136,14 @@ class Row:
     """Counts of one row of the table."""
 
     def __init__(self) -> None:
-        self.cases = self.paths = self.refused = 0
+        self.cases = self.paths = self.refused = self.unresolved = 0
         self.marked: Counter = Counter()
         self.failures: list[str] = []
         self.pool = Pool()
 
     def cells(self) -> list[Any]:
         """The row of the table."""
-        marked = [self.marked["EXPLODED"], self.marked["NOT_FINITE"]]
+        marked = [self.marked["EXPLODED"], self.marked["NOT_FINITE"], self.unresolved]
         return [self.cases, self.paths, self.refused, *marked, len(self.failures), self.pool.cell()]
 
 
@@ -196,6 +196,7 @@ def sweep(count: int, every: int) -> dict[str, Row]:
                 if wrong:
                     tally.failures.append(f"training {where}: {wrong}")
                 status = np.atleast_1d(run.status)
+                tally.unresolved += round(run.metadata["unresolved"] * status.size)
                 tally.cases, tally.paths = tally.cases + 1, tally.paths + status.size
                 tally.marked.update(PathStatus(s).name for s in status[status != PathStatus.FINE])
                 if program.name != "ResNet":
@@ -205,5 +206,15 @@ def sweep(count: int, every: int) -> dict[str, Row]:
 
 def table(rows: dict[str, Row]) -> list[str]:
     """Markdown lines."""
-    names = ("activation", "cases", "paths", "refused", "exploded", "not finite", "unmarked failures", "z")
+    names = (
+        "activation",
+        "cases",
+        "paths",
+        "refused",
+        "exploded",
+        "not finite",
+        "unresolved",
+        "unmarked failures",
+        "z",
+    )
     return [*header(*names), *(row([name, *r.cells()]) for name, r in rows.items())]
