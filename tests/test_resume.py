@@ -144,7 +144,8 @@ def test_half_the_steps_go_on_as_well() -> None:
 
 
 def test_paths_that_diverged_stay_so() -> None:
-    first = limit(updates=2, targets=Y, learning_rate=1e7, resumable=True)
+    given = {"targets": Y, "learning_rate": 1e8, "width": 12, "draws": 6, "method": "weights", "progress": False}
+    first = cs.train_networks(LINEAR, V0, updates=2, resumable=True, **given)
     assert first.failures["total"] == 6
     assert first.resume(1).failures == first.failures
 
