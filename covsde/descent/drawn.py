@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from covsde.descent.rules import Moving, Observed, Rule
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
+from covsde.run.memory import TRAINING, fitting
 
 Activation = Callable[[Float[Array, "P width"]], Float[Array, "P width"]]
 Vectors = Float[Array, "layers P width"]
@@ -77,7 +78,7 @@ def observe(
     return Observed(output_scale * f, delta, forces, h, grad_h, grad_z, ntk, each)
 
 
-def floats(task: Task, sizes: Sizes) -> int:
+def _floats(task: Task, sizes: Sizes) -> int:
     """Numbers that a stack in training takes in memory."""
     per_label = sizes.kernels + task.outputs * sizes.per_output
     vectors = 8 * (sizes.depth + 1) * (task.pairs * per_label + task.inputs) * sizes.width
@@ -90,12 +91,11 @@ def train_drawn(
     task: Task,
     sizes: Sizes,
     keys: Array,
-    at_once: int,
     ends: Ends,
     rule: Rule,
     begun: Any = None,
 ) -> Trajectory:
-    """Independent stacks, really trained.
+    """Independent stacks, really trained; about 256 MiB of them in memory at a time.
 
     Args:
         draw: weights at initialization and the inputs E x, given a key.
@@ -103,11 +103,12 @@ def train_drawn(
         task: what is trained, in arrays of the dtype of the computation.
         sizes: width n, number of matrices d, saved layers.
         keys: JAX keys, one per stack.
-        at_once: stacks in memory at a time.
         ends: s, and whether E and w move.
         rule: how the optimiser of the task moves the weights.
         begun: the snapshot of the same stacks after fewer updates, from which they go on.
     """
+
+    at_once = fitting(_floats(task, sizes) * task.dtype.itemsize, TRAINING, least=1, most=sizes.draws)
 
     def one(k: PRNGKeyArray, begun: _Snapshot | None = None) -> tuple[Any, ...]:
         return _train(phi, (lambda: draw(k)) if begun is None else begun, task, sizes, ends, rule)

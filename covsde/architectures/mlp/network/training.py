@@ -16,12 +16,11 @@ from jaxtyping import Array, PRNGKeyArray
 from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.drawn import floats, train_drawn
+from covsde.descent.drawn import train_drawn
 from covsde.descent.rules import Moving, of_networks
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.linalg import rows_with_gram
-from covsde.run.memory import TRAINING, fitting
 
 
 def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
@@ -33,7 +32,7 @@ def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
 def train_weights(
     activation: AbstractActivation, task: Task, sizes: Sizes, key: PRNGKeyArray, ends: Ends, begun: Any = None
 ) -> Trajectory:
-    """Independent networks with real weights, really trained; about 256 MiB of them in memory at a time."""
+    """Independent networks with real weights, really trained."""
     width, plan, dtype = sizes.width, Layers.uniform(activation, sizes.width, sizes.depth), task.dtype
     phi, c_root = activation.at_width(width), activation.normalisation(width) ** 0.5
     rows = rows_with_gram(task.V0, task.data.rank) * width**0.5
@@ -47,6 +46,5 @@ def train_weights(
     def act(z: Array) -> Array:
         return c_root * phi(z)
 
-    at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
     keys, rule = jax.random.split(key, sizes.draws), of_networks(task, width, ends)
-    return train_drawn(draw, act, task, sizes, keys, at_once, ends, rule, begun)
+    return train_drawn(draw, act, task, sizes, keys, ends, rule, begun)
