@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from covsde.descent.rules import Moving, Observed, Rule
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.run.memory import TRAINING, fitting
 
 Activation = Callable[[Float[Array, "P width"]], Float[Array, "P width"]]
 Vectors = Float[Array, "layers P width"]
@@ -78,11 +77,25 @@ def observe(
     return Observed(output_scale * f, delta, forces, h, grad_h, grad_z, ntk, each)
 
 
-def _floats(task: Task, sizes: Sizes) -> int:
+def floats(task: Task, sizes: Sizes) -> int:
     """Numbers that a stack in training takes in memory."""
     per_label = sizes.kernels + task.outputs * sizes.per_output
     vectors = 8 * (sizes.depth + 1) * (task.pairs * per_label + task.inputs) * sizes.width
     return 3 * sizes.depth * sizes.width**2 + vectors
+
+
+class Stacks(NamedTuple):
+    """Independent stacks of matrices.
+
+    Attributes:
+        keys: JAX keys, one per stack.
+        at_once: so many in memory at a time.
+        begun: their snapshot after fewer updates, from which they go on.
+    """
+
+    keys: Array
+    at_once: int
+    begun: Any = None
 
 
 def train_drawn(
@@ -90,25 +103,23 @@ def train_drawn(
     phi: Activation,
     task: Task,
     sizes: Sizes,
-    keys: Array,
+    stacks: Stacks,
     ends: Ends,
     rule: Rule,
-    begun: Any = None,
 ) -> Trajectory:
-    """Independent stacks, really trained; about 256 MiB of them in memory at a time.
+    """Independent stacks, really trained.
 
     Args:
         draw: weights at initialization and the inputs E x, given a key.
         phi: what acts between matrices, on vectors (P, n).
         task: what is trained, in arrays of the dtype of the computation.
         sizes: width n, number of matrices d, saved layers.
-        keys: JAX keys, one per stack.
+        stacks: which.
         ends: s, and whether E and w move.
         rule: how the optimiser of the task moves the weights.
-        begun: the snapshot of the same stacks after fewer updates, from which they go on.
     """
 
-    at_once = fitting(_floats(task, sizes) * task.dtype.itemsize, TRAINING, least=1, most=sizes.draws)
+    keys, at_once, begun = stacks
 
     def one(k: PRNGKeyArray, begun: _Snapshot | None = None) -> tuple[Any, ...]:
         return _train(phi, (lambda: draw(k)) if begun is None else begun, task, sizes, ends, rule)

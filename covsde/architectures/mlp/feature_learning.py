@@ -36,13 +36,14 @@ from covsde.activations import AbstractActivation, Identity
 from covsde.architectures.mlp.gradients import backward_of
 from covsde.architectures.mlp.network.neurons import Neurons
 from covsde.covariance.expansion import Expansion
-from covsde.descent.drawn import train_drawn
+from covsde.descent.drawn import Stacks, floats, train_drawn
 from covsde.descent.householder import AbstractVectors, Lengths, Room, pad
 from covsde.descent.rules import Moving, of_limit
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.gamma import chi
 from covsde.numerics.linalg import rows_with_gram
+from covsde.run.memory import TRAINING, fitting
 
 Vector = Float[Array, "size paths"]
 
@@ -207,4 +208,5 @@ def train_drawn_limit(
 
     sizes = sizes._replace(width=width)
     keys, rule = jax.random.split(key, sizes.draws), of_limit(task, width, ends)
-    return train_drawn(draw, act, task, sizes, keys, ends, rule, begun)
+    at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
+    return train_drawn(draw, act, task, sizes, Stacks(keys, at_once, begun), ends, rule)

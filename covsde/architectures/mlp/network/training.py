@@ -16,11 +16,12 @@ from jaxtyping import Array, PRNGKeyArray
 from covsde.activations import AbstractActivation
 from covsde.architectures.mlp.network.layers import Layers
 from covsde.architectures.mlp.network.weights import MLPNetwork
-from covsde.descent.drawn import train_drawn
+from covsde.descent.drawn import Stacks, floats, train_drawn
 from covsde.descent.rules import Moving, of_networks
 from covsde.descent.task import Ends, Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.linalg import rows_with_gram
+from covsde.run.memory import TRAINING, fitting
 
 
 def hidden_matrices(network: MLPNetwork) -> tuple[Any, Any]:
@@ -47,4 +48,5 @@ def train_weights(
         return c_root * phi(z)
 
     keys, rule = jax.random.split(key, sizes.draws), of_networks(task, width, ends)
-    return train_drawn(draw, act, task, sizes, keys, ends, rule, begun)
+    at_once = fitting(floats(task, sizes) * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
+    return train_drawn(draw, act, task, sizes, Stacks(keys, at_once, begun), ends, rule)
