@@ -207,7 +207,8 @@ def section(scale: int) -> list[str]:
         "for `EulerMaruyama`, whose matrices are judged by their pivots). Where means and laws are exact they are "
         "pooled over the cases of a row, in units of their own standard deviation, and z says how far they are off: "
         "log V and its square (linear, shaped ReLU, attention off), E V and log det V (linear), E 1/V (one input, "
-        "smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse: their paths are marked.",
+        "smooth). `EulerMaruyama` and the Euler steps in ρ and θ leave the cone where steps are coarse: "
+        "their paths are marked.",
         "",
         *_table(tallies),
         "",
