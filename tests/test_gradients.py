@@ -12,6 +12,7 @@ from scipy import stats
 
 import covsde as cs
 from covsde.architectures.mlp.gradients import backward_of
+from covsde.covariance.expansion import Modulus, Quadratic
 
 PAIR = np.asarray(problems.PAIR)
 RELU = cs.ShapedReLU(1.5, -1.5)
@@ -280,3 +281,10 @@ def test_bad_arguments_are_named() -> None:
     r = cs.simulate_gradients(mlp, PAIR, paths=2048, steps=10)
     with pytest.raises(TypeError, match="2048 paths first"):
         r.mean(lambda g: g.G)
+
+
+def test_the_power_of_an_even_part_is_its_second_moment() -> None:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    for even in (Quadratic(0.7), Modulus(1.3)):
+        squares = np.asarray(even.value(jnp.asarray(nodes))) ** 2
+        assert float(even.power()) == pytest.approx(squares @ weights / weights.sum(), rel=1e-9)

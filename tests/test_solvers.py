@@ -442,6 +442,13 @@ def test_variances_of_the_triangular_noise_have_their_generating_function(m: int
 # --- Euler–Maruyama --------------------------------------------------------------------------------------------------
 
 
+def test_the_variances_of_a_step_of_euler_are_those_of_the_equation() -> None:
+    e = simulate(MLP(Identity(), 0.01), np.eye(2), paths=20_000, steps=1, solver=EulerMaruyama(), key=6)
+    V = e.V[-1]
+    for i, j, expected in ((0, 0, 0.02), (1, 0, 0.01), (1, 1, 0.02)):
+        assert V[:, i, j].var() == pytest.approx(expected, rel=0.05)
+
+
 @pytest.fixture(scope="module")
 def coarse_euler() -> Ensemble:
     return simulate(

@@ -6,7 +6,10 @@ _GRADIENTS, _DOWN = "architectures/mlp/gradients.py", "solvers/backward.py"
 _EXPANSION, _LAYER = "covariance/expansion.py", "architectures/mlp/feature_learning.py"
 _MOMENTS = ("gradients:moments or one_wide_layer or gradient_norm or tangent_kernel or upside_down",)
 _LINEAR = ("gradients:linear_limit or tangent_kernel",)
-_STEP = ("training:even_part or features_of_any_size or strong_shaping or gradients_of_a_layer or of_the_limit",)
+_STEP = (
+    "gradients:power_of_an_even",
+    "training:even_part or features_of_any_size or strong_shaping or gradients_of_a_layer or of_the_limit",
+)
 _TRAINED = ("training:boundary or small_learning_rate or exactly_a_layer or another_program or independent_program",)
 _VELOCITIES = ("velocities:exact_mean or tangent_kernel or small_step or approach_the_limit or independent",)
 _SIGN = ("sign_updates:coefficients or one_label",)
