@@ -1,3 +1,4 @@
+import argparse
 import dataclasses
 import json
 import os
@@ -10,7 +11,7 @@ import pytest
 import covsde
 from covsde import Ensemble, Training
 from covsde.architectures.registry import FAMILIES
-from covsde.cli import compare, main, parser
+from covsde.cli import _as_options, compare, main, parser
 from covsde.cli.inputs import read_inputs
 from covsde.inputs.matrices import read_matrix
 
@@ -470,3 +471,9 @@ def test_rows_to_test_are_checked(folder, capsys):
     ):
         assert main(["train", "--inputs", "x.npy", "--targets", "y.npy", "--test-rows", *rows]) == 2
         assert part in capsys.readouterr().err
+
+
+def test_sentences_of_the_library_are_in_the_words_of_the_command() -> None:
+    args = argparse.Namespace(widths=[8], method="law")
+    said = _as_options("width=8 is too small for method='law': use width > 12, or method='weights'.", args)
+    assert said == "--widths 8 is too small for --method law: use width > 12, or --method weights."

@@ -94,7 +94,7 @@ def _as_options(sentence: str, args: argparse.Namespace | None) -> str:
         name = "widths" if match["name"] == "width" else match["name"]
         return f"--{name.replace('_', '-')} {match['value'].strip(chr(39))}" if hasattr(args, name) else match[0]
 
-    return re.sub(r"(?<![\w(])(?P<name>[a-z]\w*)=(?P<value>[^\s,;:()]+)", spelt, sentence)
+    return re.sub(r"(?<![\w(])(?P<name>[a-z]\w*)=(?P<value>'[^']*'|[^\s,;:()]+)", spelt, sentence)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
