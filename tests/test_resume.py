@@ -1,5 +1,7 @@
 """Going on with training: the same paths for more updates are those of one run, whatever moves them."""
 
+import copy
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,28 @@ def test_a_resnet_goes_on_from_its_first_update() -> None:
     agree(first.resume(1), cs.train_networks(resnet, V0, updates=2, progress=False, **given))
     with pytest.raises(ValueError, match="resumable=True is for MLPs"):
         cs.train_networks.plan(resnet, V0, resumable=True, **given)
+
+
+def test_larger_batches_go_on_where_weights_are_drawn_and_are_refused_elsewhere() -> None:
+    rows = [[0], [1], [0, 1, 2], [2]]
+    first = networks(updates=2, targets=Y, batches=rows[:2], resumable=True)
+    agree(first.resume(2, batches=rows[2:]), networks(updates=4, targets=Y, batches=rows))
+    revealed = networks(updates=2, targets=Y, batches=rows[:2], method="law", width=40)
+    with pytest.raises(ValueError, match="batches must hold at most 1 inputs"):
+        revealed.resume(2, batches=rows[2:])
+    # A test input can be trained next, but of what is trained the limit of a ResNet draws.
+    assert revealed.resume(2, batches=[[2], [0]]).tests.size == 0
+    exact = cs.train(cs.ResNet(lambda x: x), V0, updates=2, targets=Y, batches=rows[:2], depth=2, progress=False)
+    with pytest.raises(ValueError, match="batches names input 2"):
+        exact.resume(2, batches=[[2], [0]])
+
+
+def test_copies_hold_what_files_hold() -> None:
+    first = networks(updates=1, targets=Y, resumable=True)
+    for other in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+        agree(other, first)
+        with pytest.raises(ValueError, match="resume needs a result of train or train_networks itself"):
+            other.resume(1)
 
 
 def test_half_the_steps_go_on_as_well() -> None:

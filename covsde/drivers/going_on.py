@@ -60,9 +60,10 @@ class GoingOn:
             ValueError: naming the argument that is missing, or that the run has no use for.
         """
         new, looked = positive_int("updates", updates), (*self.before.looked, run.updates)
+        rows = self._batches(run, new, batches)
         arguments = dict(self.arguments) | {
             "updates": run.updates + new,
-            "batches": self._batches(run, new, batches),
+            "batches": rows,
             "chunk": run.metadata["chunk"],
             "save_at": run.metadata["save_at"],
             "kernels": run.metadata["kernels"],
@@ -72,7 +73,10 @@ class GoingOn:
         if "order" in run.metadata:
             arguments |= {"steps": run.metadata["steps"], "step_error": False}
         plan = self.question.plan(**arguments | how)
-        before = dataclasses.replace(self.before, looked=looked)
+        # What was kept of smaller batches has no room for larger ones.
+        size = Batches.of(rows, run.inputs, run.updates + new).size
+        kept = self.before.snapshots if size == run.ntk.shape[-1] else {}
+        before = dataclasses.replace(self.before, looked=looked, snapshots=kept)
         plan = dataclasses.replace(
             plan,
             chunks=dataclasses.replace(plan.chunks, dispatch=partial(plan.chunks.dispatch, before=before)),
@@ -85,13 +89,30 @@ class GoingOn:
 
     def _batches(self, run: Training, new: int, given: Any) -> Any:
         old = self.arguments["batches"]
-        if Batches.of(old, run.inputs, run.updates).constant:
+        before = Batches.of(old, run.inputs, run.updates)
+        if before.constant:
             if given is not None:
                 raise ValueError("batches must be left out: one batch is trained at every update of this run.")
             return old
         if given is None or len(list(given)) != new:
             raise ValueError(f"batches must be given for the {new} new updates, as they were for those before.")
+        if run.metadata.get("method", "law") == "law":
+            self._check_drawn(before, Batches.of(given, run.inputs, new))
         return [*old, *given]
+
+    def _check_drawn(self, before: Batches, after: Batches) -> None:
+        """Refuse batches of which more would have been drawn from the start, where weights are not."""
+        if after.size > before.size:
+            raise ValueError(
+                f"batches must hold at most {before.size} inputs, as before, where weights are not drawn, got "
+                f"{after.size}: split them, or train from the start."
+            )
+        unseen = sorted(set(after.trained) - set(before.trained))
+        if unseen and getattr(self.arguments["architecture"].training_settings, "mean_field", False):
+            raise ValueError(
+                f"batches names input {unseen[0]}, so far a test input, for which a ResNet has not drawn: drop it, or "
+                "train from the start."
+            )
 
     def _optimizer(self, run: Training, new: int, rate: Any) -> Any:
         rule = self.arguments["optimizer"]

@@ -89,6 +89,10 @@ class Training(Record):
     coarse: Any = dataclasses.field(default=None, kw_only=True)
     going_on: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, and what other processes get, hold what files hold."""
+        return vars(self) | {"going_on": None}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.labels is None:
@@ -143,7 +147,9 @@ class Training(Record):
         """Train the same paths for more updates.
 
         After `resumable=True` it goes on from their weights; otherwise they are trained again from the start, to the
-        same numbers. Where weights are revealed, test inputs are read anew, in law given the training.
+        same numbers. Where weights are revealed, what is read after the training (test inputs, and trained ones between
+        their batches) is read anew, in law given the training. Networks of a ResNet in law, and its limit of one
+        matrix, draw anew altogether.
 
         Args:
             updates: how many more.
