@@ -292,3 +292,29 @@ class ShapedSmooth(AbstractActivation):
         if not (math.isfinite(second_moment) and second_moment > 0):
             raise ValueError(f"fn overflows at width={width}: E φ(g)² = {second_moment}; use a larger width or a.")
         return 1 / second_moment
+
+
+PLAIN: Mapping[str, Callable] = MappingProxyType({"relu": jax.nn.relu, "linear": lambda x: x, **SMOOTH})
+"""Activations that are not shaped, known by name; any other elementwise JAX function can be passed itself."""
+
+
+def plain_activation(activation: Any, family: str) -> Callable[[Array], Array]:
+    """The elementwise function that a name in `PLAIN` stands for, or the function itself.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    if isinstance(activation, str):
+        if activation not in PLAIN:
+            raise ValueError(
+                f"activation={activation!r} is not a known function: use one of {', '.join(PLAIN)}, or a function."
+            )
+        found: Callable[[Array], Array] = PLAIN[activation]
+        return found
+    if not callable(activation) or isinstance(activation, type):
+        raise ValueError(
+            f"activation must be an elementwise JAX function such as jax.nn.relu or jnp.tanh, got {activation!r}: "
+            f"{family} takes plain activations, shaping belongs to MLP."
+        )
+    function: Callable[[Array], Array] = told(activation)
+    return function

@@ -16,8 +16,9 @@ from scipy import stats
 
 import covsde as cs
 from covsde.architectures.resnet.blocks import AbstractBlock
-from covsde.architectures.resnet.network.descent import descend, learning_rates
-from covsde.architectures.resnet.network.low_rank import descend_low_rank
+from covsde.architectures.resnet.network.training import Stream
+from covsde.descent.by_gradients import Weights, descend
+from covsde.descent.low_rank import descend_low_rank
 from covsde.descent.losses import squared
 from covsde.descent.mean_field import UpdateRule
 from covsde.descent.sources import Matched, Shape
@@ -199,9 +200,10 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
     ends = cs.ResNetTraining(train_input=True, train_readout=True)
     steps: dict[str, Any] = {"optimizer": optimizer, "updates": 2, "substeps": 1, "batches": batches}
     task = task_from(Data(V0, y), loss="squared", settings=ends, **steps).arrays(float)
-    f = descend(network, settings, x, task, (0, depth)).outputs
+    start = Weights(network.hidden_weights, network.input_weights, network.output_weights)
+    f = descend(Stream(network), start, settings, x, task, (0, depth)).outputs
 
-    hidden_rate, end_rate = learning_rates(network, settings)
+    hidden_rate, end_rate = Stream(network).rates(settings, n)
     if isinstance(block, cs.TwoMatrix):
         assert float(hidden_rate) == pytest.approx(gamma**2 * depth * 9)  # γ_0² L M
     else:
@@ -233,9 +235,9 @@ def test_training_is_gradient_descent_with_the_stated_rates(block: AbstractBlock
         expected.append(trained(x))
     np.testing.assert_allclose(f, np.stack(expected), rtol=1e-9, atol=1e-12)
     if isinstance(block, cs.PreActivation):
-        full = descend(network, settings, x, task, (0, depth))
+        full = descend(Stream(network), start, settings, x, task, (0, depth))
         for backward in (None, network.hidden_weights[0]):
-            low = descend_low_rank(network, settings, x, task, (0, depth), backward)
+            low = descend_low_rank(start, settings, x, task, (0, depth), backward)
             low = low._replace(ntk=beta**2 * low.ntk)
             for a, b in zip(low, full, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)

@@ -1,19 +1,22 @@
 """Architectures: hyperparameters with two faces, a limit and a finite network."""
 
 import abc
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import diffrax
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import NDArray
 
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.limit import AbstractLimit
 from covsde.covariance.velocities import VelocityLimit
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
+from covsde.inputs.arguments import positive_int
 from covsde.numerics.typing import Hyperparameter, Number
+from covsde.run.grid import saved_layers, time_grid
 from covsde.solvers.defaults import default_step_count as default_step_count
 
 
@@ -37,6 +40,18 @@ class AbstractArchitecture(eqx.Module):
     @abc.abstractmethod
     def depth(self, width: int) -> int:
         """The depth of a network of this width: at the aspect ratio of the limit, or a default where it has none."""
+
+    def network_depth(self, width: int, depth: Any) -> int:
+        """The depth of a network of this width: what was asked for, or the default.
+
+        Raises:
+            ValueError: for a depth that no network of this kind has.
+        """
+        return self.depth(width) if depth is None else positive_int("depth", depth)
+
+    def time_grid(self, steps: int, save_at: Any) -> tuple[NDArray[np.float64], int]:
+        """Layer times that a solver of the limit steps through, and every which of them is kept."""
+        return time_grid(steps, save_at)
 
     @abc.abstractmethod
     def sample_grams(
@@ -111,6 +126,10 @@ class AbstractTrainable(AbstractArchitecture):
     def training_steps(self, task: Task, method: str) -> int:
         """Default number of steps in layer time of `train_limit`."""
 
+    def training_layers(self, save_at: Any, steps: int) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+        """Steps or layers at which order parameters are kept, and their layer times; default: fifths."""
+        return saved_layers(save_at, steps, 5)
+
     @abc.abstractmethod
     def training_chunk(self, task: Task, sizes: Sizes, itemsize: int) -> int:
         """How many paths of the limit, or networks, to train at once in about 256 MiB."""
@@ -160,6 +179,8 @@ class InitialKernels(NamedTuple):
     G: Array
     ntk: Array
     stop_tau: Array
+    Phi: Array | None = None
+    nngp: Array | None = None
 
 
 class AbstractWithKernels(AbstractArchitecture):

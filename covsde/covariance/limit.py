@@ -51,3 +51,22 @@ class AbstractFlow(AbstractLimit):
     def deterministic(self) -> bool:
         """True."""
         return True
+
+
+class AbstractLayerMap(AbstractLimit):
+    """A deterministic map from one of so many layers to the next, layer ℓ at τ = ℓ/layers.
+
+    Attributes:
+        layers: how many.
+    """
+
+    layers: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def layer(self, V: Float[Array, "m m"]) -> Float[Array, "m m"]:
+        """The covariance after one more layer."""
+
+    @property
+    def deterministic(self) -> bool:
+        """True."""
+        return True

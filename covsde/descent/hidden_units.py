@@ -30,7 +30,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.descent.householder import put
-from covsde.descent.mean_field import Ends, Passes, Trained, UpdateRule, follow, observed, one_by_one, signal
+from covsde.descent.mean_field import (
+    Ends,
+    Passes,
+    Trained,
+    UpdateRule,
+    ends_kernel,
+    follow,
+    in_groups,
+    observed,
+    signal,
+)
 from covsde.descent.sources import inverse
 from covsde.descent.task import Sizes, Task
 from covsde.numerics.linalg import semidefinite_cholesky
@@ -178,8 +188,8 @@ class _Machine(eqx.Module):
         readouts = passes.readouts(s.ends, jnp.eye(C, self.d, self.d - C, dtype=h.dtype), k)
         return h, h[-1] @ readouts.T / passes.rule.richness, readouts
 
-    def step(self, chi: Float[Array, "P d"], s: _State, k: Array) -> tuple[_State, Array]:
-        """One pass of a batch, up and down, and its tangent kernel."""
+    def step(self, chi: Float[Array, "P d"], s: _State, k: Array) -> tuple[_State, tuple[Array, Array]]:
+        """One pass of a batch, up and down, and its tangent kernel: of the blocks, and what the ends add."""
         passes, depth, shift, units = self.passes, self.depth, self.shift, self.normals.shape[1]
         batch, now, index = passes.batch(k), k * passes.task.batches.size, jnp.arange(self.places)
         place = jnp.searchsorted(jnp.asarray(passes.task.batches.trained, jnp.int32), batch)
@@ -196,8 +206,9 @@ class _Machine(eqx.Module):
         # The trapezium rule over nodes, or the mean over blocks.
         kernel = (jnp.sum(kernel, axis=0) - (1 - shift) * (kernel[0] + kernel[-1]) / 2) / depth
         ends = passes.put(s.ends, k, top=h[-1], bottom=g[0], outputs=f, errors=errors, forces=forces)
+        more = ends_kernel(passes.rule, passes.task, k, (g[0] @ g[0].T, h[-1] @ h[-1].T), errors)
         new = {"h": h, "g": g, "up": up, "down": down}
-        return _State(**{name: put(getattr(s, name), x, now, 1) for name, x in new.items()}, ends=ends), kernel
+        return _State(**{name: put(getattr(s, name), x, now, 1) for name, x in new.items()}, ends=ends), (kernel, more)
 
     def begin(self) -> _State:
         """No label yet."""
@@ -258,14 +269,14 @@ def train_units(
     passes = Passes.of(rule, task)
     machine = _Machine(passes, normals, sampled, sizes.depth, sizes.layers, task.settings.depth is None)
     chi, _ = machine.first(jnp.asarray(task.batches.trained, jnp.int32))
-    s, ntk = passes.run(lambda s, k: machine.step(chi, s, k), machine.begin())
+    s, (ntk, more) = passes.run(lambda s, k: machine.step(chi, s, k), machine.begin())
     saved, kept = jnp.asarray(sizes.layers), task.recorded()[0]
     h, g = s.h[saved][:, kept], s.g[saved][:, kept]
     up = s.up[jnp.minimum(saved, machine.places - 1)][:, kept]
 
     def read(which: Int[np.ndarray, " R"], own: bool, key: PRNGKeyArray) -> tuple[Array, Array]:
         if own:
-            return one_by_one(lambda one, key: machine.read(s, one, True, key), jnp.asarray(which), key)
+            return in_groups(lambda one, key: machine.read(s, one, True, key), which, key)
         return machine.read(s, jnp.asarray(which), False, key)
 
     outputs, moved = observed(task, s.ends.outputs[kept], h, read, key)
@@ -274,4 +285,4 @@ def train_units(
         return jnp.einsum("tad,tbd->tab", u, v)
 
     Phi = products(up, up) / normals.shape[1]
-    return Trained(outputs, products(h, h), Phi, products(g, g), products(h, g), ntk, moved)
+    return Trained(outputs, products(h, h), Phi, products(g, g), products(h, g), ntk, moved, more)

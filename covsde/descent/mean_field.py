@@ -9,7 +9,8 @@ force F = Δ/|batch| of a label, Δ = -∂loss/∂f: the loss of an update is th
 one covector Σ_c Δ_c w_c per label is pulled back, because an update needs no more, and the force is 1/|batch|.
 
 After the training come inputs that are only read: in no batch, or not in all of them. A pass needs W(0) and the updates
-before it, and it does not matter in which order a Gaussian matrix is revealed. Each test input is read on its own.
+before it, and it does not matter in which order a Gaussian matrix is revealed. Test inputs are read one
+by one, or some at a time.
 
 Source: arXiv 2309.16620 (the scaling).
 """
@@ -25,11 +26,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.descent.householder import put
 from covsde.descent.task import Task
+from covsde.descent.trajectory import Trajectory
 from covsde.numerics.typing import Function
 
 
+def unchanged(h: Array) -> Array:
+    """h."""
+    return h
+
+
 class UpdateRule(eqx.Module):
-    """The network h ← skip · h + b N^{-1/2} W φ(h), and how it is trained; rates are those of a learning rate 1.
+    """The network h ← skip · h + b N^{-1/2} W φ(h), f = w·ψ(h)/(γ_0 N), and how it is trained, at a learning rate 1.
 
     Attributes:
         fn: φ.
@@ -41,6 +48,7 @@ class UpdateRule(eqx.Module):
         train_output: 1 if the readout learns, otherwise 0.
         response: 1 if the backward pass uses the transposes of the forward matrices, 0 if it has its own.
         skip: the weight of a skip connection.
+        top: ψ.
     """
 
     fn: Function = eqx.field(static=True)
@@ -52,10 +60,19 @@ class UpdateRule(eqx.Module):
     train_output: Float[Array, ""]
     response: Float[Array, ""]
     skip: Float[Array, ""]
+    top: Function = eqx.field(static=True, default=unchanged)
 
     def slope(self, h: Array) -> Array:
         """φ'(h)."""
         return jax.jvp(self.fn, (h,), (jnp.ones_like(h),))[1]
+
+    def read(self, h: Array) -> Array:
+        """ψ(h), what the readout sees."""
+        return self.top(h)
+
+    def pulled(self, h: Array, covectors: Array) -> Array:
+        """Covectors of ψ(h) as those of h."""
+        return covectors if self.top is unchanged else jax.jvp(self.top, (h,), (jnp.ones_like(h),))[1] * covectors
 
 
 class Trained(NamedTuple):
@@ -69,6 +86,7 @@ class Trained(NamedTuple):
         A: ⟨h g⟩, likewise.
         ntk: mean over blocks of the tangent kernel on the batch of each recorded pass, over β², (passes, P, P).
         moved: ⟨(h(k) - h(0))²⟩, (updates + 1, times, M).
+        ends: what the ends add to the tangent kernel, where they learn, (passes, P, P).
     """
 
     outputs: Float[Array, "updates M C"]
@@ -78,13 +96,14 @@ class Trained(NamedTuple):
     A: Float[Array, "times labels labels"]
     ntk: Float[Array, "passes P P"]
     moved: Float[Array, "updates times M"]
+    ends: Float[Array, "passes P P"]
 
 
 class Ends(NamedTuple):
     """What is kept of every label at the two ends of a network, zero until its pass.
 
     Attributes:
-        top: h below the readout, (labels, n).
+        top: ψ(h) below the readout, (labels, n).
         bottom: g above the input layer, (labels, n).
         outputs: f, (labels, C).
         errors: Δ/|batch|, (labels, C).
@@ -171,10 +190,10 @@ class Passes(eqx.Module):
             return None
         return jnp.where(k > 0, ends.outputs[: self.task.batches.size], f)
 
-    def run(self, step: Callable[[Any, Array], tuple[Any, Array]], state: Any) -> tuple[Any, Float[Array, "k P P"]]:
+    def run(self, step: Callable[[Any, Array], tuple[Any, Any]], state: Any) -> tuple[Any, Any]:
         """All passes, and the tangent kernels of those that are recorded."""
         state, kernels = jax.lax.scan(lambda s, k: step(s, k), state, jnp.arange(self.task.events))
-        return state, kernels[self.task.recorded()[1]]
+        return state, jax.tree.map(lambda x: x[self.task.recorded()[1]], kernels)
 
 
 def signal(
@@ -196,6 +215,25 @@ def signal(
     if task.outputs == 1:
         return jnp.broadcast_to(readouts, (size, readouts.shape[1])), share * errors, share * errors[:, 0]
     return errors @ readouts, share * errors, jnp.broadcast_to(share, (size,))
+
+
+def ends_kernel(
+    rule: UpdateRule, task: Task, k: Array, ends: tuple[Array, Array], errors: Float[Array, "P C"]
+) -> Float[Array, "P P"]:
+    """What the input layer and the readout add to the tangent kernel on the batch of pass k, if they learn.
+
+    Args:
+        rule: how the network is trained.
+        task: what is trained.
+        k: which pass.
+        ends: ⟨g g⟩ at the first layer and ⟨ψ(h) ψ(h)⟩ at the last one, (P, P) each.
+        errors: Δ/|batch|, as `signal` gives it: several outputs are pulled back together.
+    """
+    rows, (bottom, top) = jnp.asarray(task.batches.row(k // task.substeps)), ends
+    sizes = jnp.asarray(np.asarray(task.batches.sizes, float), task.dtype)
+    size = sizes[0] if task.batches.constant else sizes[k // task.substeps]
+    share = 1.0 if task.outputs == 1 else size**2 * errors @ errors.T
+    return rule.train_input * task.V0[rows][:, rows] * bottom + rule.train_output * share * top
 
 
 def observed(
@@ -240,10 +278,26 @@ def follow(
     return jax.lax.scan(one, (start, jnp.zeros(h.shape, h.dtype)), jnp.arange(task.updates + 1))[1]
 
 
-def one_by_one(
-    read: Callable[[Int[Array, " 1"], PRNGKeyArray], tuple[Array, Array]], which: Int[Array, " R"], key: PRNGKeyArray
-) -> tuple[Float[Array, "updates R C"], Float[Array, "updates times R"]]:
-    """Readings of one input each."""
-    keys = jax.random.split(key, which.shape[0])
-    f, moved = jax.lax.map(lambda given: read(given[0][None], given[1]), (which, keys))
-    return jnp.swapaxes(f[:, :, 0], 0, 1), jnp.moveaxis(moved[..., 0], 0, 2)
+def in_groups(
+    read: Callable[[Int[Array, " R"], PRNGKeyArray], tuple[Array, Array]],
+    which: Int[np.ndarray, " tests"],
+    key: PRNGKeyArray,
+    size: int = 1,
+) -> tuple[Float[Array, "updates tests C"], Float[Array, "updates times tests"]]:
+    """Readings of so many inputs at a time; the last group is filled up with its last input."""
+    count = which.shape[0]
+    groups = -(-count // size)
+    keys = jax.random.split(key, groups)
+    if groups == 1:
+        return read(jnp.asarray(which), keys[0])
+    rows = jnp.asarray(np.append(which, [which[-1]] * (groups * size - count)).reshape(groups, size), jnp.int32)
+    f, moved = jax.lax.map(lambda given: read(*given), (rows, keys))
+    f = jnp.moveaxis(f, 0, 1).reshape(f.shape[1], -1, f.shape[3])
+    moved = jnp.moveaxis(moved, 0, 2).reshape(*moved.shape[1:3], -1)
+    return f[:, :count], moved[..., :count]
+
+
+def stacked(found: Trained) -> Trajectory:
+    """Networks one after the other, draws first, as paths."""
+    Phi, G, A, ntk = (jnp.swapaxes(X, 0, 1) for X in (found.Phi, found.G, found.A, found.ntk))
+    return Trajectory(jnp.moveaxis(found.outputs, 0, -1), Phi, G, A, ntk, jnp.moveaxis(found.moved, 0, -1))

@@ -1,8 +1,8 @@
 """Training a network whose matrices are never drawn, only revealed where the vectors of training meet them.
 
-One block is h ← h + b N^{-1/2} W φ(h). A Gaussian W is known through the images z_i of orthonormal forward vectors e_i
-and the images ζ_j of orthonormal backward vectors q_j (all of N numbers, ⟨·,·⟩ their mean product). The image of a new
-e is
+One block is h ← κ h + b N^{-1/2} W φ(h). A Gaussian W is known through the images z_i of orthonormal forward vectors
+e_i and the images ζ_j of orthonormal backward vectors q_j (all of N numbers, ⟨·,·⟩ their mean product). The image of a
+new e is
 
     z = fresh + Σ_j (⟨e, ζ_j⟩ - ⟨fresh, q_j⟩) q_j,
 
@@ -22,7 +22,7 @@ known ones. Arrays are (labels, particles): particles last.
 Sources: arXiv 2309.16620, 2310.02244 (responses); Y. Lu (2021), Householder dice (conditioning on Gaussian matrices).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -31,11 +31,22 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.descent.householder import ROUNDING, put
-from covsde.descent.mean_field import Ends, Passes, Trained, UpdateRule, follow, observed, one_by_one, signal
+from covsde.descent.mean_field import (
+    Ends,
+    Passes,
+    Trained,
+    UpdateRule,
+    ends_kernel,
+    follow,
+    in_groups,
+    observed,
+    signal,
+)
+from covsde.descent.means import AbstractMeans
 from covsde.descent.passes import Pass
 from covsde.descent.sources import AbstractNoise, Shape, Sources, inverse
 from covsde.descent.task import Task
-from covsde.numerics.linalg import semidefinite_cholesky
+from covsde.numerics.linalg import semidefinite_cholesky, square_root
 
 
 def source_shape(task: Task, depth: int) -> Shape:
@@ -43,35 +54,33 @@ def source_shape(task: Task, depth: int) -> Shape:
     return Shape(len(task.batches.trained), task.outputs, depth, task.pairs, task.pairs)
 
 
-def reading_shapes(task: Task, depth: int) -> list[Shape]:
-    """How many sources the readings after it take, each: of a test input, and of trained inputs together."""
+def reading_shapes(task: Task, depth: int, together: int = 1) -> list[Shape]:
+    """How many sources the readings after it take: of so many test inputs, and of all trained inputs."""
     updates, batches = task.updates + 1, task.batches
-    together = [] if batches.constant else [Shape(0, 0, depth, updates * len(batches.trained), 0)]
-    return together + [Shape(1, 0, depth, updates, 0)] * bool(batches.tests)
-
-
-def _mean(u: Float[Array, "a particles"], v: Float[Array, "b particles"]) -> Float[Array, "a b"]:
-    return u @ v.T / u.shape[-1]
+    trained = [] if batches.constant else [Shape(0, 0, depth, updates * len(batches.trained), 0)]
+    tests = min(together, len(batches.tests))
+    return trained + [Shape(tests, 0, depth, updates * tests, 0)] * bool(tests)
 
 
 def reveal(
-    frame: Float[Array, "labels particles"], v: Float[Array, "P particles"], at: Array
+    mean: AbstractMeans, frame: Float[Array, "labels particles"], v: Float[Array, "P particles"], at: Array
 ) -> tuple[Float[Array, "P labels"], Float[Array, "P particles"]]:
     """Components of new vectors on a frame that they extend, and its new directions (0 where there is none).
 
     Args:
+        mean: of the layer.
         frame: orthonormal vectors; rows from `at` on are 0.
         v: new vectors, whose directions will be rows at … at + P - 1 of the frame.
         at: number of rows in use.
     """
-    c = _mean(v, frame)
+    c = mean.products(v, frame)
     rest = v - c @ frame
-    again = _mean(rest, frame)
+    again = mean.products(rest, frame)
     c, rest = c + again, rest - again @ frame
-    norm, whole = (jnp.sqrt(jnp.mean(u * u, axis=1)) for u in (rest, v))
+    norm, whole = (square_root(mean.squares(u)) for u in (rest, v))
     new = norm > ROUNDING * jnp.finfo(v.dtype).eps * whole
     unit = jnp.where(new[:, None], rest / jnp.where(new, norm, 1)[:, None], 0)
-    L, _ = semidefinite_cholesky(_mean(unit, unit)[None])
+    L, _ = semidefinite_cholesky(mean.products(unit, unit)[None])
     pivot = jnp.diagonal(L[0])
     L = L[0] + jnp.diag(jnp.where(pivot > 0, 0, 1).astype(v.dtype))
     directions = jnp.where((pivot > 0)[:, None], inverse(L) @ unit, 0)
@@ -80,6 +89,7 @@ def reveal(
 
 
 def images_of(
+    means: tuple[AbstractMeans, AbstractMeans],
     directions: Float[Array, "P particles"],
     fresh: Float[Array, "P particles"],
     frame: Float[Array, "labels particles"],
@@ -89,13 +99,15 @@ def images_of(
     """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is.
 
     Args:
+        means: of the layer of e and ζ, and of that of q.
         directions: e.
         fresh: independent of everything.
         frame: q.
         images: ζ.
         response: 1, or 0 where the answer to ζ is left out.
     """
-    fresh = fresh + (response * (_mean(directions, images) - _mean(fresh, frame))) @ frame
+    own, other = means
+    fresh = fresh + (response * (own.products(directions, images) - other.products(fresh, frame))) @ frame
     return jnp.where(jnp.any(directions != 0, axis=1)[:, None], fresh, 0)
 
 
@@ -124,24 +136,30 @@ class _Machine(eqx.Module):
     passes: Passes
     sources: Sources
     noise: AbstractNoise
+    means: AbstractMeans
     chi: Float[Array, "P particles"]  # h^0 of the trained inputs at initialization
     sweep: Pass = eqx.field(static=True)
     layers: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def sides(self) -> tuple[AbstractMeans, AbstractMeans]:
+        """Means below every block, and above."""
+        return self.means.at(slice(0, -1)), self.means.at(slice(1, None))
 
     def up(self, s: _State, h: Float[Array, "P particles"], k: Array, at: Array) -> tuple[Array, ...]:
         """Pass k of new labels upwards: h above every block, components, directions and images of φ(h)."""
         rule, drive, beta, P = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], h.shape[0]
         response = self.response(k)
 
-        def block(h: Array, given: _Blocks) -> tuple[Array, tuple[Array, ...]]:
-            e, z, q, zeta, on_e, on_q = given
-            c, directions = reveal(e, rule.fn(h), at)
-            images = images_of(directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, response[None, :])
+        def block(h: Array, given: tuple[_Blocks, Any]) -> tuple[Array, tuple[Array, ...]]:
+            (e, z, q, zeta, on_e, on_q), sides = given
+            c, directions = reveal(sides[0], e, rule.fn(h), at)
+            images = images_of(sides, directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, response[None, :])
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
             h = rule.skip * h + rule.scale * beta * (c @ put(z, images, at, 0)) + learned @ q
             return h, (h, c, directions, images)
 
-        return tuple(self.sweep(block, h, s.blocks, downward=False))
+        return tuple(self.sweep(block, h, (s.blocks, self.sides), downward=False))
 
     def response(self, k: Array) -> Float[Array, " labels"]:
         """Whether features of pass k respond to the noise of the gradients of each label.
@@ -155,10 +173,11 @@ class _Machine(eqx.Module):
         """The same labels downwards: g below every block, components, directions and images of g, Φ ∘ G."""
         rule, drive, beta, P = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k], g.shape[0]
 
-        def block(g: Array, given: tuple[_Blocks, Array]) -> tuple[Array, tuple[Array, ...]]:
-            (e, z, q, zeta, on_e, on_q), h = given
-            c, directions = reveal(q, g, at)
-            images = images_of(directions, jax.lax.dynamic_slice_in_dim(zeta, at, P), e, z, rule.response)
+        def block(g: Array, given: tuple[_Blocks, Array, Any]) -> tuple[Array, tuple[Array, ...]]:
+            (e, z, q, zeta, on_e, on_q), h, (below, above) = given
+            c, directions = reveal(above, q, g, at)
+            fresh = jax.lax.dynamic_slice_in_dim(zeta, at, P)
+            images = images_of((above, below), directions, fresh, e, z, rule.response)
             learned = (rule.feature_rate * (c @ on_q.T) * drive[None, :]) @ on_e
             phi, own = (jax.lax.dynamic_slice_in_dim(x, at, P) for x in (on_e, put(on_q, c, at, 0)))
             kernel = (phi @ phi.T) * (own @ own.T)
@@ -166,35 +185,36 @@ class _Machine(eqx.Module):
             g = rule.skip * g + rule.slope(h) * pulled
             return g, (g, c, directions, images, kernel)
 
-        return tuple(self.sweep(block, g, (s.blocks, h), downward=True))
+        return tuple(self.sweep(block, g, (s.blocks, h, self.sides), downward=True))
 
-    def outputs(self, h: Float[Array, "R particles"], readouts: Float[Array, "C particles"]) -> Float[Array, "R C"]:
-        """f."""
-        return _mean(h, readouts) / self.passes.rule.richness
+    def outputs(self, top: Float[Array, "R particles"], readouts: Float[Array, "C particles"]) -> Float[Array, "R C"]:
+        """f, of ψ(h)."""
+        return self.means.at(-1).products(top, readouts) / self.passes.rule.richness
 
     def first(self, which: Int[Array, " R"], more: Sources) -> Float[Array, "R particles"]:
-        """h^0 at initialization of trained inputs, or of one other, which has a source of its own."""
+        """h^0 at initialization of trained inputs, or of others, which have sources of their own."""
         trained = jnp.asarray(self.passes.task.batches.trained, jnp.int32)
         if not more.inputs.shape[0]:
             return self.chi[jnp.searchsorted(trained, which)]
         every = jnp.concatenate([trained, which])
         root, _ = semidefinite_cholesky(self.passes.task.V0[every][:, every][None])
-        return root[0][-1:] @ jnp.concatenate([self.sources.inputs, more.inputs])
+        return root[0][-which.shape[0] :] @ jnp.concatenate([self.sources.inputs, more.inputs])
 
-    def step(self, s: _State, k: Array) -> tuple[_State, Array]:
-        """One pass of a batch, up and down."""
+    def step(self, s: _State, k: Array) -> tuple[_State, tuple[Array, Array]]:
+        """One pass of a batch, up and down, and its tangent kernel: of the blocks, and what the ends add."""
         passes, batch, at = self.passes, self.passes.batch(k), k * self.passes.task.batches.size
         saved = jnp.asarray(self.layers)
         place = jnp.searchsorted(jnp.asarray(passes.task.batches.trained, jnp.int32), batch)
         h = passes.inputs(s.ends, self.chi[place], batch, k)
         above, c, directions, images = self.up(s, h, k, at)
         h = jnp.concatenate([h[None], above])
-        readouts = passes.readouts(s.ends, self.sources.readouts, k)
-        f = self.outputs(h[-1], readouts)
+        top, readouts = passes.rule.read(h[-1]), passes.readouts(s.ends, self.sources.readouts, k)
+        f = self.outputs(top, readouts)
         blocks = s.blocks._replace(
             e=put(s.blocks.e, directions, at, 1), z=put(s.blocks.z, images, at, 1), on_e=put(s.blocks.on_e, c, at, 1)
         )
-        g, errors, forces = signal(passes.task, f, readouts, k, passes.start(s.ends, f, k))
+        covectors, errors, forces = signal(passes.task, f, readouts, k, passes.start(s.ends, f, k))
+        g = passes.rule.pulled(h[-1], covectors)
         below, c, directions, images, kernel = self.down(s._replace(blocks=blocks), g, h[:-1], k, at)
         g = jnp.concatenate([below, g[None]])
         blocks = blocks._replace(
@@ -202,8 +222,16 @@ class _Machine(eqx.Module):
             zeta=put(blocks.zeta, images, at, 1),
             on_q=put(blocks.on_q, c, at, 1),
         )
-        ends = passes.put(s.ends, k, top=h[-1], bottom=g[0], outputs=f, errors=errors, forces=forces)
-        return _State(blocks, put(s.h, h[saved], at, 1), put(s.g, g[saved], at, 1), ends), jnp.mean(kernel, axis=0)
+        ends = passes.put(s.ends, k, top=top, bottom=g[0], outputs=f, errors=errors, forces=forces)
+        more = ends_kernel(
+            passes.rule,
+            passes.task,
+            k,
+            (self.means.at(0).products(g[0], g[0]), self.means.at(-1).products(top, top)),
+            errors,
+        )
+        hidden = jnp.sum(kernel, axis=0) / max(1, kernel.shape[0])
+        return _State(blocks, put(s.h, h[saved], at, 1), put(s.g, g[saved], at, 1), ends), (hidden, more)
 
     def begin(self) -> _State:
         """Nothing revealed."""
@@ -219,13 +247,13 @@ class _Machine(eqx.Module):
 
         Args:
             s: after the training.
-            which: trained inputs, or one that is not.
-            own: whether it is not.
-            key: of what is drawn for it.
+            which: trained inputs, or some that are not.
+            own: whether they are not.
+            key: of what is drawn for them.
         """
         task, R = self.passes.task, which.shape[0]
         updates, (depth, labels, _) = task.updates + 1, self.sources.forward.shape
-        more = self.noise.more(key, self.sources, Shape(int(own), 0, depth, updates * R, 0))
+        more = self.noise.more(key, self.sources, Shape(R * own, 0, depth, updates * R, 0))
         first, longer = self.first(which, more), ((0, 0), (0, 0), (0, updates * R))
         fresh = jnp.concatenate([self.sources.forward, more.forward], axis=1)
         on_e = jnp.pad(s.blocks.on_e, longer)
@@ -236,7 +264,7 @@ class _Machine(eqx.Module):
             blocks = (e, fresh, s.blocks.q, s.blocks.zeta, on_e, s.blocks.on_q)
             above, directions = self.over(s, blocks, h, k, at)
             h = jnp.concatenate([h[None], above])
-            f = self.outputs(h[-1], self.passes.readouts(s.ends, self.sources.readouts, k))
+            f = self.outputs(self.passes.rule.read(h[-1]), self.passes.readouts(s.ends, self.sources.readouts, k))
             return put(e, directions, at, 1), (f, h[jnp.asarray(self.layers)])
 
         return follow(task, update, jnp.concatenate([s.blocks.e, jnp.zeros_like(more.forward)], axis=1))
@@ -251,36 +279,42 @@ class _Machine(eqx.Module):
         rule, drive, beta = self.passes.rule, self.passes.drive(s.ends, k), self.passes.beta[k]
         response = self.response(k)
 
-        def block(h: Array, given: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
-            e, fresh, q, zeta, on_e, on_q = given
+        def block(h: Array, given: tuple[Any, Any]) -> tuple[Array, tuple[Array, Array]]:
+            (e, fresh, q, zeta, on_e, on_q), (below, above) = given
             v = rule.fn(h)
-            c, directions = reveal(e, v, at)
+            c, directions = reveal(below, e, v, at)
             image = c @ fresh
-            image = image + (response[None, :] * (_mean(v, zeta) - _mean(image, q))) @ q
+            image = image + (response[None, :] * (below.products(v, zeta) - above.products(image, q))) @ q
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
             h = rule.skip * h + rule.scale * beta * image + learned @ q
             return h, (h, directions)
 
-        return tuple(self.sweep(block, h, blocks, downward=False))
+        return tuple(self.sweep(block, h, (blocks, self.sides), downward=False))
 
 
-def train_particles(
-    rule: UpdateRule,
-    task: Task,
-    sources: Sources,
-    noise: AbstractNoise,
-    key: PRNGKeyArray,
-    layers: tuple[int, ...],
-    sweep: Pass,
-) -> Trained:
+class System(NamedTuple):
+    """What a system of particles is made of, besides the rule and the task.
+
+    Attributes:
+        sources: everything random in the training.
+        noise: where sources of inputs that are read after it come from.
+        means: over the particles of every layer.
+        key: of those sources.
+    """
+
+    sources: Sources
+    noise: AbstractNoise
+    means: AbstractMeans
+    key: PRNGKeyArray
+
+
+def train_particles(rule: UpdateRule, task: Task, given: System, layers: tuple[int, ...], sweep: Pass) -> Trained:
     """Train by gradient descent; every step needs only what earlier steps left behind.
 
     Args:
         rule: how.
         task: what is trained.
-        sources: everything random in the training.
-        noise: where sources of inputs that are read after it come from.
-        key: of those.
+        given: the particles.
         layers: blocks after which kernels are kept, 0 … depth.
         sweep: how a pass goes through the blocks.
 
@@ -289,17 +323,22 @@ def train_particles(
     """
     trained = jnp.asarray(task.batches.trained, jnp.int32)
     root, _ = semidefinite_cholesky(task.V0[trained][:, trained][None])
-    passes = Passes.of(rule, task)
-    machine = _Machine(passes, sources, noise, root[0] @ sources.inputs, sweep, layers)
-    s, ntk = passes.run(machine.step, machine.begin())
+    passes, (sources, noise, means, key) = Passes.of(rule, task), given
+    machine = _Machine(passes, sources, noise, means, root[0] @ sources.inputs, sweep, layers)
+    s, (ntk, ends) = passes.run(machine.step, machine.begin())
     kept = task.recorded()[0]
     h, g = s.h[:, kept], s.g[:, kept]
 
     def read(which: Int[np.ndarray, " R"], own: bool, key: PRNGKeyArray) -> tuple[Array, Array]:
         if own:
-            return one_by_one(lambda one, key: machine.read(s, one, True, key), jnp.asarray(which), key)
+            return in_groups(lambda some, key: machine.read(s, some, True, key), which, key, noise.together)
         return machine.read(s, jnp.asarray(which), False, key)
 
     outputs, moved = observed(task, s.ends.outputs[kept], h, read, key)
-    pairs, phi = jax.vmap(_mean), rule.fn(h)
-    return Trained(outputs, pairs(h, h), pairs(phi, phi), pairs(g, g), pairs(h, g), ntk, moved / h.shape[2])
+    phi, own = rule.fn(h), means.at(jnp.asarray(layers))
+
+    def pairs(u: Array, v: Array) -> Array:
+        return jax.vmap(lambda mean, u, v: mean.products(u, v))(own, u, v)
+
+    H, Phi, G, A = pairs(h, h), pairs(phi, phi), pairs(g, g), pairs(h, g)
+    return Trained(outputs, H, Phi, G, A, ntk, moved / h.shape[2], ends)

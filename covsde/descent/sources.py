@@ -72,6 +72,11 @@ class AbstractNoise(eqx.Module):
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """Those of training."""
 
+    @property
+    @abc.abstractmethod
+    def together(self) -> int:
+        """How many test inputs are read at a time."""
+
     @abc.abstractmethod
     def more(self, key: PRNGKeyArray, known: Sources, shape: Shape) -> Sources:
         """Others, of inputs that are read after it."""
@@ -82,11 +87,18 @@ class Independent(AbstractNoise):
 
     Attributes:
         particles: the width.
+        group: how many test inputs are read at a time.
     """
 
     causal: ClassVar[bool] = False
 
     particles: int = eqx.field(static=True)
+    group: int = eqx.field(static=True, default=1)
+
+    @property
+    def together(self) -> int:
+        """The group."""
+        return self.group
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """Normals."""
@@ -104,11 +116,18 @@ class Matched(AbstractNoise):
 
     Attributes:
         particles: how many.
+        group: how many test inputs are read at a time.
     """
 
     causal: ClassVar[bool] = True
 
     particles: int = eqx.field(static=True)
+    group: int = eqx.field(static=True, default=1)
+
+    @property
+    def together(self) -> int:
+        """The group."""
+        return self.group
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """In groups."""
@@ -148,12 +167,19 @@ class Exact(AbstractNoise):
     Attributes:
         particles: the number of sources, those of one reading included: no two readings meet.
         trained: how many of them are for training.
+        group: how many test inputs are read at a time.
     """
 
     causal: ClassVar[bool] = True
 
     particles: int = eqx.field(static=True)
     trained: int = eqx.field(static=True)
+    group: int = eqx.field(static=True, default=1)
+
+    @property
+    def together(self) -> int:
+        """The group."""
+        return self.group
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """The first particles."""
@@ -174,12 +200,19 @@ class Coarser(AbstractNoise):
     Attributes:
         fine: of a network of twice the depth.
         known: what that has for training.
+        group: how many test inputs are read at a time.
     """
 
     causal: ClassVar[bool] = True
 
     fine: AbstractNoise
     known: Sources
+    group: int = eqx.field(static=True)
+
+    @property
+    def together(self) -> int:
+        """The group."""
+        return self.group
 
     def sources(self, key: PRNGKeyArray, shape: Shape, dtype: jnp.dtype) -> Sources:
         """Sums of two."""

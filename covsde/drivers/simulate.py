@@ -19,7 +19,7 @@ from covsde.results.ensemble import Ensemble
 from covsde.results.status import PathStatus
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
-from covsde.run.grid import saved_layers, time_grid
+from covsde.run.grid import saved_layers
 from covsde.run.memory import LIMIT, aligned_chunk, fitting
 from covsde.run.metadata import run_metadata
 from covsde.run.outcome import limit_chunk, to_matrices
@@ -87,7 +87,7 @@ def simulate(
             f"{solver!r}; for other Diffrax solvers use covsde.solvers.covariance_terms."
         )
     steps = architecture.default_steps(V0) if steps is None else positive_int("steps", steps)
-    grid, every = time_grid(steps, save_at)
+    grid, every = architecture.time_grid(steps, save_at)
     solver.check(sde, m, float(np.max(np.diff(grid))), f"steps={steps}")
     refuse_zero_input(solver, V0)
     tau = grid[::every]
@@ -180,7 +180,7 @@ def sample_networks(
     V0 = check_gram(V0, kind)
     m = V0.shape[0]
     width, draws = positive_int("width", width), positive_int("draws", draws)
-    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
+    depth = architecture.network_depth(width, depth)
     typed = typed_key(key)
     layers, tau = saved_layers(save_at, depth, 10)
     largest = architecture.network_chunk(m, width, depth, kind.itemsize)

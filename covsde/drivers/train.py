@@ -24,7 +24,6 @@ from covsde.numerics.keys import coarse_key, typed_key
 from covsde.results.training import Training
 from covsde.run.checkpoint import Arrays
 from covsde.run.chunks import Chunks, compiled
-from covsde.run.grid import saved_layers
 from covsde.run.memory import check_room, even_chunk
 from covsde.run.metadata import function_metadata, run_metadata
 from covsde.run.plan import Plan, precision, question
@@ -152,7 +151,7 @@ def train(
     _check_steps(task, method, kind)
     steps = architecture.training_steps(task, method) if steps is None else positive_int("steps", steps)
     half = is_halved(task, method, steps, architecture.depth_to_width, step_error)
-    layers, tau = saved_layers(save_at, steps // 2 if half else steps, 5)
+    layers, tau = architecture.training_layers(save_at, steps // 2 if half else steps)
     kept, each = keeps_kernels(architecture, task, kernels)
     sizes = Sizes(steps, layers, paths, method=method, kernels=kept, per_output=each)
     sizes = sizes._replace(resumable=is_resumable(architecture, resumable))
@@ -350,8 +349,8 @@ def train_networks(
     _check_updates(data, updates, "draws", draws, kind)
     task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
     _check_steps(task, method, kind)
-    depth = architecture.depth(width) if depth is None else positive_int("depth", depth)
-    layers, tau = saved_layers(save_at, depth, 5)
+    depth = architecture.network_depth(width, depth)
+    layers, tau = architecture.training_layers(save_at, depth)
     kept, each = keeps_kernels(architecture, task, kernels)
     sizes = Sizes(depth, layers, draws, width, method, kept, each, is_resumable(architecture, resumable))
     default = architecture.training_chunk(task, sizes, kind.itemsize)

@@ -286,6 +286,12 @@ def grows_faster_than_linearly(fn: Function) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
+def is_linear(fn: Function) -> bool:
+    """Whether φ(x) is a multiple of x."""
+    moments = moments_of(fn)
+    return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
+
+
 def moments_of(fn: Function) -> AbstractMoments:
     """The Gaussian moments of a function, in closed form if it is one with a closed form.
 

@@ -16,10 +16,13 @@ class Kernels(eqx.Module):
 
     Attributes:
         tau: (times,) layer times ℓ/L.
-        H: (times, m, m) covariance of the residual stream, h·h/N.
+        H: (times, m, m) covariance of the features, h·h/N: of the residual stream, or of pre-activations.
         G: (times, m, m) covariance of its gradients, g·g/N with g = γ_0 N ∂f/∂h; 1 at τ = 1.
-        ntk: (m, m) tangent kernel of the hidden matrices: ḟ = η_0 K Δ/P for lazy training at rate η_0.
+        ntk: (m, m) tangent kernel of what learns by default, ḟ = η_0 K Δ/P for lazy training at rate η_0: of the hidden
+            matrices of a ResNet, of all layers of a mean-field network.
         stop_tau: layer time up to which the kernels are valid: 1, or less if variances explode; NaN after it.
+        Phi: (times, m, m) covariance of the activations, φ(h)·φ(h)/N, or None where an architecture does not say.
+        nngp: (m, m) covariance of γ_0 √N f, the Gaussian process of the outputs; None stands for H(1).
     """
 
     tau: Any
@@ -27,6 +30,8 @@ class Kernels(eqx.Module):
     G: Any
     ntk: Any
     stop_tau: Any
+    Phi: Any = None
+    nngp: Any = None
 
     def _repr_html_(self) -> str:
         """The last covariance and the tangent kernel, for notebooks."""
@@ -38,19 +43,19 @@ class Kernels(eqx.Module):
             [
                 paragraph([f"Kernels of {m} inputs at {times} layer times{until}", "H at the last of them:"]),
                 numbers(self.H[-1]),
-                paragraph(["tangent kernel of the hidden matrices, ntk:"]),
+                paragraph(["tangent kernel, ntk:"]),
                 numbers(self.ntk),
             ]
         )
 
     @property
     def ntk_readout(self) -> Any:
-        """(m, m) what training the readout adds to the tangent kernel: H(1)."""
-        return self.H[-1]
+        """(m, m) the part of the readout in the tangent kernel: the covariance of what it reads."""
+        return self.H[-1] if self.nngp is None else self.nngp
 
     @property
     def ntk_input(self) -> Any:
-        """(m, m) what training the input layer adds: G(0) ∘ V_0."""
+        """(m, m) the part of the input layer: G(0) ∘ V_0."""
         return self.G[0] * self.H[0]
 
 

@@ -4,6 +4,7 @@ from covsde.solvers.chunk import solve as solve
 from covsde.solvers.cone import Strang as Strang
 from covsde.solvers.cone import WishartStep as WishartStep
 from covsde.solvers.euler import EulerMaruyama as EulerMaruyama
+from covsde.solvers.flow import LayerByLayer as LayerByLayer
 from covsde.solvers.flow import RungeKutta as RungeKutta
 from covsde.solvers.noise import AbstractTriangularNoise as AbstractTriangularNoise
 from covsde.solvers.terms import covariance_terms as covariance_terms

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from covsde.activations import SMOOTH
+from covsde.activations import plain_activation
 from covsde.architectures.base import AbstractTrainable, AbstractWithKernels, InitialKernels
 from covsde.architectures.resnet.blocks import AbstractBlock, block_of
 from covsde.architectures.resnet.kernel_solver import finite_depth, infinite_depth
@@ -20,18 +19,16 @@ from covsde.architectures.resnet.training import (
     ResNetTraining,
     check_limit,
     check_networks,
-    is_linear,
-    labels_of,
     step_of_infinite_depth,
     train_block,
     train_drawn,
 )
+from covsde.descent.systems import labels_of
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.inputs.network import network_dtype
-from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
-from covsde.numerics.identity import told
+from covsde.moments.of_activation import grows_faster_than_linearly, is_linear, moments_of
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter
@@ -41,25 +38,6 @@ from covsde.solvers.defaults import default_steps
 
 # Where φ grows faster than linearly, a variance above this explodes within a fraction of a layer.
 _CEILING = 1e12
-
-PLAIN = {"relu": jax.nn.relu, "linear": lambda x: x, **SMOOTH}
-"""Activations of a ResNet known by name; any other elementwise JAX function can be passed itself."""
-
-
-def _function(activation: Any) -> Callable[[Array], Array]:
-    if isinstance(activation, str):
-        if activation not in PLAIN:
-            raise ValueError(
-                f"activation={activation!r} is not a known function: use one of {', '.join(PLAIN)}, or a function."
-            )
-        return PLAIN[activation]
-    if not callable(activation) or isinstance(activation, type):
-        raise ValueError(
-            f"activation must be an elementwise JAX function such as jax.nn.relu or jnp.tanh, got {activation!r}: "
-            "ResNets take plain activations, shaping belongs to MLP."
-        )
-    found: Callable[[Array], Array] = told(activation)
-    return found
 
 
 class ResNet(AbstractTrainable, AbstractWithKernels):
@@ -86,7 +64,7 @@ class ResNet(AbstractTrainable, AbstractWithKernels):
     depth_to_width: None
 
     def __init__(self, activation: Any, beta: Any = 1.0, block: Any = "pre-activation"):
-        self.activation = _function(activation)
+        self.activation = plain_activation(activation, "ResNet")
         moments_of(self.activation)  # refuses what is no elementwise function
         size = "must be at least 0, got {}: it is the size of a branch."
         self.beta = hyperparameter("beta", beta, lambda b: b >= 0, size)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from covsde.architectures.base import InitialKernels
 from covsde.architectures.resnet.kernels import KernelODE, KernelState
+from covsde.moments.of_activation import second_moment
 
 
 @eqx.filter_jit
@@ -58,6 +59,11 @@ def _recursion(ode: KernelODE, V0: Float[Array, "m m"], depth: int) -> tuple[Arr
     return ode.recursion(V0, depth)
 
 
+@eqx.filter_jit
+def _activations(ode: KernelODE, H: Float[Array, "times m m"]) -> Float[Array, "times m m"]:
+    return jax.lax.map(lambda V: second_moment(ode.moments, V), H)
+
+
 def infinite_depth(
     ode: KernelODE, V0: Float[Array, "m m"], tau: Float[Array, " times"], tolerance: float, adjoint: Any
 ) -> InitialKernels:
@@ -67,7 +73,7 @@ def infinite_depth(
     explosive = not isinstance(ode.ceiling, float) or ode.ceiling < float("inf")
     path, reached = _solve(arrays, V0, tau, tolerance=tolerance, explosive=explosive, adjoint=adjoint)
     G, ntk = ode.finish(path)
-    return InitialKernels(tau, path.H, G, ntk, reached)
+    return InitialKernels(tau, path.H, G, ntk, reached, _activations(arrays, path.H), path.H[-1])
 
 
 def finite_depth(ode: KernelODE, V0: Float[Array, "m m"], depth: int) -> InitialKernels:
@@ -75,4 +81,5 @@ def finite_depth(ode: KernelODE, V0: Float[Array, "m m"], depth: int) -> Initial
     layers = jnp.arange(depth + 1, dtype=V0.dtype) / depth
     H, G, ntk = _recursion(jax.tree.map(lambda x: jnp.asarray(x, V0.dtype), ode), V0, depth)
     finite = jnp.all(jnp.isfinite(H), axis=(1, 2))
-    return InitialKernels(layers, H, G, ntk, jnp.max(jnp.where(finite, layers, 0)))
+    Phi = _activations(ode, H)
+    return InitialKernels(layers, H, G, ntk, jnp.max(jnp.where(finite, layers, 0)), Phi, H[-1])

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from covsde.activations import PLAIN
 from covsde.architectures.family import Family, Option
-from covsde.architectures.resnet.architecture import PLAIN, ResNet
+from covsde.architectures.resnet.architecture import ResNet
 from covsde.architectures.resnet.blocks import BLOCKS
 
 

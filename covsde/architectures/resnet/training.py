@@ -14,15 +14,16 @@ from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, Two
 from covsde.architectures.resnet.network.training import train_by_law, train_by_weights
 from covsde.descent.hidden_units import exact_units, train_units, unit_normals
 from covsde.descent.mean_field import Trained, UpdateRule
+from covsde.descent.means import Uniform
 from covsde.descent.optimizers import SGD, AbstractEntrywise
-from covsde.descent.particles import reading_shapes, source_shape, train_particles
+from covsde.descent.particles import System
 from covsde.descent.passes import solve_pass, sweep
-from covsde.descent.rooms import check_revealed
-from covsde.descent.sources import AbstractNoise, Coarser, Exact, Matched, Sources, coarser
+from covsde.descent.sources import AbstractNoise, Coarser, Sources, coarser
+from covsde.descent.systems import check_law, check_particles, noise_of, sources_of, train_system
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import checked_switch, finite_number, positive_int
-from covsde.moments.of_activation import PiecewiseLinear, moments_of
+from covsde.moments.of_activation import is_linear
 from covsde.numerics.typing import Function
 
 
@@ -59,12 +60,6 @@ class ResNetTraining:
             object.__setattr__(self, "depth", positive_int("depth", self.depth))
 
 
-def is_linear(fn: Function) -> bool:
-    """Whether φ(x) is a multiple of x."""
-    moments = moments_of(fn)
-    return isinstance(moments, PiecewiseLinear) and float(moments.plus) == float(moments.minus)
-
-
 def _rule(fn: Function, task: Task, scale: float, feature_rate: Array | float) -> UpdateRule:
     settings, dtype = task.settings, task.dtype
     return UpdateRule(
@@ -88,26 +83,7 @@ def one_matrix_rule(fn: Function, beta: float, strength: float, depth: int, task
     return _rule(fn, task, beta * float(np.sqrt(strength / depth)), beta**2 * task.settings.richness / depth)
 
 
-@eqx.filter_jit
-def _sources(key: PRNGKeyArray, noise: AbstractNoise, task: Task, depth: int) -> Sources:
-    return noise.sources(key, source_shape(task, depth), task.dtype)
-
-
 _coarser = eqx.filter_jit(coarser)
-
-
-@eqx.filter_jit
-def _train_particles(
-    rule: UpdateRule,
-    task: Task,
-    sources: Sources,
-    noise: AbstractNoise,
-    key: PRNGKeyArray,
-    sizes: Sizes,
-) -> Trained:
-    # The blocks of a network are a list; layer time is what Diffrax integrates over.
-    how = solve_pass if task.settings.depth is None else sweep
-    return train_particles(rule, task, sources, noise, key, sizes.layers, how)
 
 
 @eqx.filter_jit
@@ -143,27 +119,22 @@ def _(block: PreActivation, fn: Function, beta: float, task: Task, sizes: Sizes,
     """At infinite depth, from grids of L = `steps` and 2 L that see the same noise: an error of order 1/L² is left."""
     steps, infinite = sizes.depth, task.settings.depth is None
     depth = 2 * steps if infinite else steps
-    noise, later = _noise(fn, task, depth, sizes.draws), jax.random.fold_in(key, 1)
-    sources = _sources(key, noise, task, depth)
+    noise, later = noise_of(fn, task, depth, sizes.draws), jax.random.fold_in(key, 1)
+    sources = sources_of(key, noise, task, depth)
     strength = block.limiting_strength() if infinite else block.strength(1, steps)
 
     def of(depth: int, sources: Sources, noise: AbstractNoise) -> KernelTrajectory:
-        seen = sizes._replace(layers=tuple(layer * depth // steps for layer in sizes.layers))
-        rule = one_matrix_rule(fn, beta, strength, depth, task)
-        return _trajectory(_train_particles(rule, task, sources, noise, later, seen), beta**2, task)
+        layers = tuple(layer * depth // steps for layer in sizes.layers)
+        rule, given = one_matrix_rule(fn, beta, strength, depth, task), System(sources, noise, Uniform(), later)
+        # The blocks of a network are a list; layer time is what Diffrax integrates over.
+        through = solve_pass if infinite else sweep
+        return _trajectory(train_system(rule, task, given, layers, through), beta**2, task)
 
     fine = of(depth, sources, noise)
     if not infinite:
         return fine
-    coarse = of(steps, _coarser(sources), Coarser(noise, sources))
+    coarse = of(steps, _coarser(sources), Coarser(noise, sources, noise.together))
     return jax.tree.map(lambda a, b: 2 * b - a, coarse, fine)
-
-
-def _noise(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
-    if not is_linear(fn):
-        return Matched(particles)
-    trained = source_shape(task, depth).total
-    return Exact(trained + max([shape.total for shape in reading_shapes(task, depth)], default=0), trained)
 
 
 @train_block.register
@@ -191,16 +162,9 @@ def check_limit(block: AbstractBlock, task: Task, particles: int | None) -> None
         TypeError: for a block without a limit.
         ValueError: naming the argument.
     """
-    kept = len(task.batches.trained) + task.outputs
-    if particles is not None and particles < 4 * kept:
-        raise ValueError(
-            f"paths={particles} particles are too few for {kept - task.outputs} trained inputs and {task.outputs} "
-            f"outputs, which must be independent over them: use paths >= {4 * kept}, and many more for a small error."
-        )
     if train_block.dispatch(type(block)) is train_block.dispatch(AbstractBlock):
         raise TypeError(_no_limit(block))
-    task.require_linear()
-    task.optimizer.check_share(task.updates)
+    check_particles(task, particles)
     _check_response(block, task)
 
 
@@ -230,18 +194,7 @@ def check_networks(block: AbstractBlock, task: Task, sizes: Sizes) -> None:
         return
     if not isinstance(block, PreActivation):
         raise ValueError(f"method='law' is for PreActivation blocks, got {type(block).__name__}: use method='weights'.")
-    check_revealed(task, sizes)
-    pairs, need = task.pairs, task.pairs + labels_of(task)
-    if sizes.width <= need:
-        raise ValueError(
-            f"width={sizes.width} is too small for method='law' with {pairs} (input, training step) pairs, forward and "
-            f"backward: use width > {need}, or method='weights'."
-        )
-
-
-def labels_of(task: Task) -> int:
-    """Labels of the training, and of one reading after it."""
-    return task.pairs + max((shape.forward for shape in reading_shapes(task, 1)), default=0)
+    check_law(task, sizes)
 
 
 def train_drawn(

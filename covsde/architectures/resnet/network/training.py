@@ -10,40 +10,52 @@ the part ηλ of the weights, whatever their rate.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from covsde.architectures.resnet.blocks import AbstractBlock, PreActivation, TwoMatrix
-from covsde.architectures.resnet.network.descent import descend
-from covsde.architectures.resnet.network.low_rank import descend_low_rank
-from covsde.architectures.resnet.network.weights import ResNetNetwork, _root
-from covsde.descent.mean_field import Trained, UpdateRule
+from covsde.architectures.resnet.network.weights import ResNetNetwork, _root, branch
+from covsde.descent.by_gradients import AbstractBlocks, Weights, descend
+from covsde.descent.low_rank import descend_low_rank
+from covsde.descent.mean_field import Trained, UpdateRule, stacked
 from covsde.descent.optimizers import SGD
-from covsde.descent.particles import reading_shapes, source_shape, train_particles
-from covsde.descent.passes import sweep
-from covsde.descent.sources import Independent
+from covsde.descent.systems import train_in_law
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.run.memory import LIMIT, TRAINING, fitting
+from covsde.run.memory import TRAINING, fitting
+
+
+class Stream(AbstractBlocks):
+    """The blocks of a ResNet."""
+
+    network: ResNetNetwork
+
+    def apply(self, matrices: tuple[Array, ...], h: Float[Array, "R width"]) -> Float[Array, "R width"]:
+        """h + β √(s/L) F(h)."""
+        return h + self.network.scale * branch(self.network.block, self.network.fn, matrices, h)
+
+    def units(
+        self, hidden: tuple[Array, ...], h: Float[Array, "layers R width"], saved: Int[Array, " times"]
+    ) -> Float[Array, "times R units"]:
+        """φ of the stream, or of the hidden units of the block above, and at the top of that below."""
+        fn = self.network.fn
+        if not isinstance(self.network.block, TwoMatrix):
+            return fn(h[saved])
+        places = jnp.minimum(saved, h.shape[0] - 2)
+        return jax.vmap(lambda U, h: fn(h @ U.T / h.shape[-1] ** 0.5))(hidden[0][places], h[places])
+
+    def rates(self, rule: UpdateRule, width: int) -> tuple[Array | float, Array | float]:
+        """γ_0² N/s for one matrix, γ_0² L M for two, and γ_0² N at the ends."""
+        depth, ends = self.network.hidden_weights[0].shape[0], rule.richness**2 * width
+        if isinstance(self.network.block, TwoMatrix):
+            return rule.richness**2 * depth * self.network.hidden_weights[0].shape[1], ends
+        return ends / self.network.block.strength(width, depth), ends
 
 
 @eqx.filter_jit
 def train_by_law(rule: UpdateRule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
     """Pre-activation networks whose weights are revealed only where training meets them; exact in law."""
-    width, depth, noise = sizes.width, sizes.depth, Independent(sizes.width)
-
-    def one(k: PRNGKeyArray) -> Trained:
-        sources = noise.sources(k, source_shape(task, depth), task.dtype)
-        found = train_particles(rule, task, sources, noise, jax.random.fold_in(k, 1), sizes.layers, sweep)
-        return found._replace(ntk=beta**2 * found.ntk)
-
-    labels = task.pairs + max([shape.forward for shape in reading_shapes(task, depth)], default=0)
-    batch = fitting(6 * depth * labels * width * task.dtype.itemsize, LIMIT, least=1, most=sizes.draws)
-    return _stacked(jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch))
-
-
-def _stacked(found: Trained) -> Trajectory:
-    Phi, G, A, ntk = (jnp.swapaxes(X, 0, 1) for X in (found.Phi, found.G, found.A, found.ntk))
-    return Trajectory(jnp.moveaxis(found.outputs, 0, -1), Phi, G, A, ntk, jnp.moveaxis(found.moved, 0, -1))
+    found = train_in_law(rule, task, sizes, sizes.depth, key)
+    return stacked(found._replace(ntk=beta**2 * found.ntk))
 
 
 @eqx.filter_jit
@@ -69,12 +81,14 @@ def train_by_weights(
             key=draw,
             dtype=dtype,
         )
+        assert network.input_weights is not None
+        start = Weights(network.hidden_weights, network.input_weights, network.output_weights)
         if isinstance(block, PreActivation) and linear:
             own = None if task.settings.response else jax.random.normal(other, (depth, width, width), dtype)
-            found = descend_low_rank(network, rule, x, task, sizes.layers, own)
+            found = descend_low_rank(start, rule, x, task, sizes.layers, own)
             return found._replace(ntk=beta**2 * found.ntk)
-        return descend(network, rule, x, task, sizes.layers)
+        return descend(Stream(network), start, rule, x, task, sizes.layers)
 
     hidden = width * (block.hidden(width) if isinstance(block, TwoMatrix) else width)
     batch = fitting(3 * depth * hidden * dtype.itemsize, TRAINING, least=1, most=sizes.draws)
-    return _stacked(jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch))
+    return stacked(jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch))

@@ -1,4 +1,4 @@
-"""Finite ResNets of one matrix before the activation, whose drawn matrices stay as they are.
+"""Finite networks of one matrix per block before the activation, whose drawn matrices stay as they are.
 
 Updates Σ Ω F g φ(h)ᵀ are kept as the vectors they are made of, as in the limit; labels are those of
 `covsde.descent.mean_field`.
@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from covsde.architectures.resnet.network.weights import ResNetNetwork
+from covsde.descent.by_gradients import Weights, products
 from covsde.descent.householder import put
-from covsde.descent.mean_field import Ends, Passes, Trained, UpdateRule, follow, observed, signal
+from covsde.descent.mean_field import Ends, Passes, Trained, UpdateRule, ends_kernel, follow, observed, signal
 from covsde.descent.task import Task
 
 
@@ -55,7 +55,7 @@ class _Machine(eqx.Module):
         start = self.passes.inputs(s.ends, self.chi[which], which, k)
         last, (h, phi) = jax.lax.scan(block, start, (self.forward, s.phis, s.gs))
         readouts = self.passes.readouts(s.ends, self.readouts, k)
-        return jnp.concatenate([h, last[None]]), phi, last @ readouts.T / (rule.richness * n), readouts
+        return jnp.concatenate([h, last[None]]), phi, rule.read(last) @ readouts.T / (rule.richness * n), readouts
 
     def down(self, s: _State, above: Float[Array, "P width"], h: Array, k: Array) -> Float[Array, "layers P width"]:
         """g at all layers."""
@@ -70,18 +70,23 @@ class _Machine(eqx.Module):
         first, g = jax.lax.scan(block, above, (self.backward, s.phis, s.gs, h[:-1]), reverse=True)
         return jnp.concatenate([first[None], g])
 
-    def step(self, counted: Array | None, s: _State, k: Array) -> tuple[_State, Array]:
-        """One pass of a batch, up and down, and its tangent kernel; outputs are counted from these of all inputs."""
+    def step(self, counted: Array | None, s: _State, k: Array) -> tuple[_State, tuple[Array, Array]]:
+        """One pass of a batch, up and down, and its tangent kernel: of the blocks, and what the ends add.
+
+        Outputs are counted from those of all inputs, if they are given.
+        """
         passes, at, saved = self.passes, k * self.passes.task.batches.size, jnp.asarray(self.layers)
         h, phi, f, readouts = self.up(s, passes.batch(k), k)
-        above, errors, forces = signal(
+        covectors, errors, forces = signal(
             passes.task, f, readouts, k, None if counted is None else counted[passes.batch(k)]
         )
-        g = self.down(s, above, h, k)
-        kernel = jnp.mean(products(phi, phi) * products(g[1:], g[1:]), axis=0)
+        g = self.down(s, passes.rule.pulled(h[-1], covectors), h, k)
+        kernels, top = products(phi, phi) * products(g[1:], g[1:]), passes.rule.read(h[-1])
+        hidden = jnp.sum(kernels, axis=0) / max(1, kernels.shape[0])
+        more = ends_kernel(passes.rule, passes.task, k, (g[0] @ g[0].T / self.width, top @ top.T / self.width), errors)
         new = {"phis": phi, "gs": g[1:], "h": h[saved], "g": g[saved]}
-        ends = passes.put(s.ends, k, top=h[-1], bottom=g[0], outputs=f, errors=errors, forces=forces)
-        return _State(**{name: put(getattr(s, name), x, at, 1) for name, x in new.items()}, ends=ends), kernel
+        ends = passes.put(s.ends, k, top=top, bottom=g[0], outputs=f, errors=errors, forces=forces)
+        return _State(**{name: put(getattr(s, name), x, at, 1) for name, x in new.items()}, ends=ends), (hidden, more)
 
     def begin(self) -> _State:
         """No label yet."""
@@ -102,13 +107,8 @@ class _Machine(eqx.Module):
         return follow(self.passes.task, update, None)
 
 
-def products(u: Float[Array, "layers a width"], v: Float[Array, "layers b width"]) -> Float[Array, "layers a b"]:
-    """Mean products at every layer."""
-    return jnp.einsum("tai,tbi->tab", u, v) / u.shape[-1]
-
-
 def descend_low_rank(
-    network: ResNetNetwork,
+    weights: Weights,
     rule: UpdateRule,
     x: Float[Array, "M d"],
     task: Task,
@@ -118,7 +118,7 @@ def descend_low_rank(
     """Train by an optimiser that is linear in the gradients.
 
     Args:
-        network: at initialization.
+        weights: at initialization, one matrix per block.
         rule: how it is trained.
         x: inputs.
         task: what is trained.
@@ -128,15 +128,14 @@ def descend_low_rank(
     Returns:
         Outputs and kernels.
     """
-    assert network.input_weights is not None
-    (weights,) = network.hidden_weights
-    chi = x @ network.input_weights.T / x.shape[1] ** 0.5
-    backward = weights if independent is None else independent
+    (forward,) = weights.hidden
+    chi = x @ weights.inputs.T / x.shape[1] ** 0.5
+    backward = forward if independent is None else independent
     passes = Passes.of(rule, task)
-    machine = _Machine(passes, weights, backward, chi, network.output_weights, layers)
+    machine = _Machine(passes, forward, backward, chi, weights.readouts, layers)
     begun, every = machine.begin(), jnp.arange(task.inputs)
     counted = machine.up(begun, every, jnp.asarray(0))[2] if task.centred else None
-    s, ntk = passes.run(lambda s, k: machine.step(counted, s, k), begun)
+    s, (ntk, ends) = passes.run(lambda s, k: machine.step(counted, s, k), begun)
     kept = task.recorded()[0]
     h, g = s.h[:, kept], s.g[:, kept]
     # Nothing is drawn for inputs that are only read.
@@ -144,4 +143,5 @@ def descend_low_rank(
         task, s.ends.outputs[kept], h, lambda which, own, _: machine.read(s, jnp.asarray(which)), jax.random.key(0)
     )
     phi = rule.fn(h)
-    return Trained(outputs, products(h, h), products(phi, phi), products(g, g), products(h, g), ntk, moved / h.shape[2])
+    H, Phi, G, A = products(h, h), products(phi, phi), products(g, g), products(h, g)
+    return Trained(outputs, H, Phi, G, A, ntk, moved / h.shape[2], ends)

@@ -1,0 +1,1 @@
+"""Mean-field networks of fixed depth: infinitely wide, in the scaling in which every layer learns."""

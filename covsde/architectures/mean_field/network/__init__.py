@@ -1,0 +1,1 @@
+"""Mean-field networks of finite width; no equation of the limit is known here."""

@@ -1,0 +1,94 @@
+"""Compiled systems of particles: the limit of mean-field training, and networks in law, of any depth and scale."""
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from covsde.descent.mean_field import Trained, UpdateRule
+from covsde.descent.means import Uniform
+from covsde.descent.particles import System, reading_shapes, source_shape, train_particles
+from covsde.descent.passes import Pass, sweep
+from covsde.descent.rooms import check_revealed
+from covsde.descent.sources import AbstractNoise, Exact, Independent, Matched, Sources
+from covsde.descent.task import Sizes, Task
+from covsde.moments.of_activation import is_linear
+from covsde.numerics.typing import Function
+from covsde.run.memory import LIMIT, fitting
+
+# Labels of test inputs that are read together, and their share of the particles.
+_LABELS, _SHARE = 512, 8
+
+
+def noise_of(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
+    """Sources of the limit with so many blocks: exact ones where φ is linear, otherwise of so many particles."""
+    if not is_linear(fn):
+        most = min(_LABELS, particles // _SHARE) // (task.updates + 1)
+        return Matched(particles, max(1, min(most, len(task.batches.tests))))
+    trained = source_shape(task, depth).total
+    return Exact(trained + max([shape.total for shape in reading_shapes(task, depth)], default=0), trained)
+
+
+@eqx.filter_jit
+def sources_of(key: PRNGKeyArray, noise: AbstractNoise, task: Task, depth: int) -> Sources:
+    """What is random in the training of so many blocks."""
+    return noise.sources(key, source_shape(task, depth), task.dtype)
+
+
+@eqx.filter_jit
+def train_system(rule: UpdateRule, task: Task, given: System, layers: tuple[int, ...], through: Pass) -> Trained:
+    """One system of particles; see `train_particles`."""
+    return train_particles(rule, task, given, layers, through)
+
+
+def train_in_law(rule: UpdateRule, task: Task, sizes: Sizes, blocks: int, key: PRNGKeyArray) -> Trained:
+    """Networks whose weights are revealed only where training meets them, one after the other; draws first."""
+    width, noise = sizes.width, Independent(sizes.width)
+
+    def one(k: PRNGKeyArray) -> Trained:
+        sources = noise.sources(k, source_shape(task, blocks), task.dtype)
+        given = System(sources, noise, Uniform(), jax.random.fold_in(k, 1))
+        return train_particles(rule, task, given, sizes.layers, sweep)
+
+    labels = labels_of(task)
+    batch = fitting(6 * max(1, blocks) * labels * width * task.dtype.itemsize, LIMIT, least=1, most=sizes.draws)
+    return jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch)
+
+
+def labels_of(task: Task) -> int:
+    """Labels of the training, and of one reading after it."""
+    return task.pairs + max((shape.forward for shape in reading_shapes(task, 1)), default=0)
+
+
+def check_particles(task: Task, particles: int | None) -> None:
+    """Refuse what particles cannot do.
+
+    Args:
+        task: what is trained.
+        particles: how many; None where nothing is sampled.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    kept = len(task.batches.trained) + task.outputs
+    if particles is not None and particles < 4 * kept:
+        raise ValueError(
+            f"paths={particles} particles are too few for {kept - task.outputs} trained inputs and {task.outputs} "
+            f"outputs, which must be independent over them: use paths >= {4 * kept}, and many more for a small error."
+        )
+    task.require_linear()
+    task.optimizer.check_share(task.updates)
+
+
+def check_law(task: Task, sizes: Sizes) -> None:
+    """Refuse networks that are too narrow for their weights to be revealed only where training meets them.
+
+    Raises:
+        ValueError: naming what would do.
+    """
+    check_revealed(task, sizes)
+    need = task.pairs + labels_of(task)
+    if sizes.width <= need:
+        raise ValueError(
+            f"width={sizes.width} is too small for method='law' with {task.pairs} (input, training step) pairs, "
+            f"forward and backward: use width > {need}, or method='weights'."
+        )
