@@ -55,6 +55,7 @@ from covsde.descent.optimizers import SGD as SGD
 from covsde.descent.optimizers import Adam as Adam
 from covsde.descent.optimizers import Sign as Sign
 from covsde.drivers.correlation_law import correlation_law as correlation_law
+from covsde.drivers.fluctuations import fluctuations as fluctuations
 from covsde.drivers.gradients import sample_network_gradients as sample_network_gradients
 from covsde.drivers.gradients import simulate_gradients as simulate_gradients
 from covsde.drivers.kernels import kernels as kernels
@@ -74,6 +75,7 @@ from covsde.inputs.gram import gram as gram
 from covsde.results.correlation_law import CorrelationLaw as CorrelationLaw
 from covsde.results.ensemble import Ensemble as Ensemble
 from covsde.results.estimate import Estimate as Estimate
+from covsde.results.fluctuations import Fluctuations as Fluctuations
 from covsde.results.gradients import Gradients as Gradients
 from covsde.results.kernels import Kernels as Kernels
 from covsde.results.kernels import LazyTraining as LazyTraining

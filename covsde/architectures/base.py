@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from covsde.covariance.backward import AbstractBackward
 from covsde.covariance.limit import AbstractLimit
 from covsde.covariance.velocities import VelocityLimit
+from covsde.descent.fluctuations import Found
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import positive_int
@@ -153,6 +154,22 @@ class AbstractTrainable(AbstractArchitecture):
     @abc.abstractmethod
     def train_networks(self, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
         """Finite networks."""
+
+
+class AbstractWithFluctuations(AbstractTrainable):
+    """An architecture of which it is known how networks of finite width fluctuate around the trained limit."""
+
+    @abc.abstractmethod
+    def check_fluctuations(self, task: Task, particles: int) -> bool:
+        """Refuse what has no such derivative, and say whether anything is sampled.
+
+        Raises:
+            ValueError: with a sentence that names the argument and the remedy.
+        """
+
+    @abc.abstractmethod
+    def fluctuations(self, task: Task, particles: int, directions: int, key: PRNGKeyArray) -> Found:
+        """Of one system of so many particles."""
 
 
 class AbstractWithVelocities(AbstractWithGradients, AbstractTrainable):

@@ -135,7 +135,7 @@ def _check_kind(limit: Any, network: Any) -> None:
             f"limit must come first, and {name_of(network)!r} comes after {name_of(limit)!r}: call "
             "compare(limit, networks)."
         )
-    alike = type(network) is type(limit) or (limit.deterministic and not getattr(network, "deterministic", True))
+    alike = isinstance(limit, type(network)) or (limit.deterministic and not getattr(network, "deterministic", True))
     if not alike:
         raise ValueError(
             f"networks: {one_line(network)} is no result to compare with {limit!r}; compare results of one kind."

@@ -30,7 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from covsde.descent.householder import ROUNDING, put
+from covsde.descent.frames import AbstractFrames, Dropping
+from covsde.descent.householder import put
 from covsde.descent.mean_field import (
     Ends,
     Passes,
@@ -44,9 +45,9 @@ from covsde.descent.mean_field import (
 )
 from covsde.descent.means import AbstractMeans
 from covsde.descent.passes import Pass
-from covsde.descent.sources import AbstractNoise, Shape, Sources, inverse
+from covsde.descent.sources import AbstractNoise, Shape, Sources
 from covsde.descent.task import Task
-from covsde.numerics.linalg import semidefinite_cholesky, square_root
+from covsde.numerics.linalg import semidefinite_cholesky
 
 
 def source_shape(task: Task, depth: int) -> Shape:
@@ -60,55 +61,6 @@ def reading_shapes(task: Task, depth: int, together: int = 1) -> list[Shape]:
     trained = [] if batches.constant else [Shape(0, 0, depth, updates * len(batches.trained), 0)]
     tests = min(together, len(batches.tests))
     return trained + [Shape(tests, 0, depth, updates * tests, 0)] * bool(tests)
-
-
-def reveal(
-    mean: AbstractMeans, frame: Float[Array, "labels particles"], v: Float[Array, "P particles"], at: Array
-) -> tuple[Float[Array, "P labels"], Float[Array, "P particles"]]:
-    """Components of new vectors on a frame that they extend, and its new directions (0 where there is none).
-
-    Args:
-        mean: of the layer.
-        frame: orthonormal vectors; rows from `at` on are 0.
-        v: new vectors, whose directions will be rows at … at + P - 1 of the frame.
-        at: number of rows in use.
-    """
-    c = mean.products(v, frame)
-    rest = v - c @ frame
-    again = mean.products(rest, frame)
-    c, rest = c + again, rest - again @ frame
-    norm, whole = (square_root(mean.squares(u)) for u in (rest, v))
-    new = norm > ROUNDING * jnp.finfo(v.dtype).eps * whole
-    unit = jnp.where(new[:, None], rest / jnp.where(new, norm, 1)[:, None], 0)
-    L, _ = semidefinite_cholesky(mean.products(unit, unit)[None])
-    pivot = jnp.diagonal(L[0])
-    L = L[0] + jnp.diag(jnp.where(pivot > 0, 0, 1).astype(v.dtype))
-    directions = jnp.where((pivot > 0)[:, None], inverse(L) @ unit, 0)
-    L = jnp.where((pivot > 0)[None, :], L, 0) * norm[:, None]
-    return jax.lax.dynamic_update_slice(c, jnp.where(new[:, None], L, 0), (0, at)), directions
-
-
-def images_of(
-    means: tuple[AbstractMeans, AbstractMeans],
-    directions: Float[Array, "P particles"],
-    fresh: Float[Array, "P particles"],
-    frame: Float[Array, "labels particles"],
-    images: Float[Array, "labels particles"],
-    response: Float[Array, " *labels"],
-) -> Float[Array, "P particles"]:
-    """N^{-1/2} W e of new directions e, given the other side's frame q and images ζ; 0 where e is.
-
-    Args:
-        means: of the layer of e and ζ, and of that of q.
-        directions: e.
-        fresh: independent of everything.
-        frame: q.
-        images: ζ.
-        response: 1, or 0 where the answer to ζ is left out.
-    """
-    own, other = means
-    fresh = fresh + (response * (own.products(directions, images) - other.products(fresh, frame))) @ frame
-    return jnp.where(jnp.any(directions != 0, axis=1)[:, None], fresh, 0)
 
 
 class _Blocks(NamedTuple):
@@ -137,6 +89,7 @@ class _Machine(eqx.Module):
     sources: Sources
     noise: AbstractNoise
     means: AbstractMeans
+    frames: AbstractFrames
     chi: Float[Array, "P particles"]  # h^0 of the trained inputs at initialization
     sweep: Pass = eqx.field(static=True)
     layers: tuple[int, ...] = eqx.field(static=True)
@@ -153,8 +106,9 @@ class _Machine(eqx.Module):
 
         def block(h: Array, given: tuple[_Blocks, Any]) -> tuple[Array, tuple[Array, ...]]:
             (e, z, q, zeta, on_e, on_q), sides = given
-            c, directions = reveal(sides[0], e, rule.fn(h), at)
-            images = images_of(sides, directions, jax.lax.dynamic_slice_in_dim(z, at, P), q, zeta, response[None, :])
+            c, directions = self.frames.reveal(sides[0], e, rule.fn(h), at)
+            fresh = jax.lax.dynamic_slice_in_dim(z, at, P)
+            images = self.frames.images(sides, directions, fresh, (q, zeta), response[None, :])
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
             h = rule.skip * h + rule.scale * beta * (c @ put(z, images, at, 0)) + learned @ q
             return h, (h, c, directions, images)
@@ -175,9 +129,9 @@ class _Machine(eqx.Module):
 
         def block(g: Array, given: tuple[_Blocks, Array, Any]) -> tuple[Array, tuple[Array, ...]]:
             (e, z, q, zeta, on_e, on_q), h, (below, above) = given
-            c, directions = reveal(above, q, g, at)
+            c, directions = self.frames.reveal(above, q, g, at)
             fresh = jax.lax.dynamic_slice_in_dim(zeta, at, P)
-            images = images_of((above, below), directions, fresh, e, z, rule.response)
+            images = self.frames.images((above, below), directions, fresh, (e, z), rule.response)
             learned = (rule.feature_rate * (c @ on_q.T) * drive[None, :]) @ on_e
             phi, own = (jax.lax.dynamic_slice_in_dim(x, at, P) for x in (on_e, put(on_q, c, at, 0)))
             kernel = (phi @ phi.T) * (own @ own.T)
@@ -282,7 +236,7 @@ class _Machine(eqx.Module):
         def block(h: Array, given: tuple[Any, Any]) -> tuple[Array, tuple[Array, Array]]:
             (e, fresh, q, zeta, on_e, on_q), (below, above) = given
             v = rule.fn(h)
-            c, directions = reveal(below, e, v, at)
+            c, directions = self.frames.reveal(below, e, v, at)
             image = c @ fresh
             image = image + (response[None, :] * (below.products(v, zeta) - above.products(image, q))) @ q
             learned = (rule.feature_rate * (c @ on_e.T) * drive[None, :]) @ on_q
@@ -300,12 +254,14 @@ class System(NamedTuple):
         noise: where sources of inputs that are read after it come from.
         means: over the particles of every layer.
         key: of those sources.
+        frames: how vectors are split on those that are known.
     """
 
     sources: Sources
     noise: AbstractNoise
     means: AbstractMeans
     key: PRNGKeyArray
+    frames: AbstractFrames = Dropping()
 
 
 def train_particles(rule: UpdateRule, task: Task, given: System, layers: tuple[int, ...], sweep: Pass) -> Trained:
@@ -323,8 +279,8 @@ def train_particles(rule: UpdateRule, task: Task, given: System, layers: tuple[i
     """
     trained = jnp.asarray(task.batches.trained, jnp.int32)
     root, _ = semidefinite_cholesky(task.V0[trained][:, trained][None])
-    passes, (sources, noise, means, key) = Passes.of(rule, task), given
-    machine = _Machine(passes, sources, noise, means, root[0] @ sources.inputs, sweep, layers)
+    passes, (sources, noise, means, key, frames) = Passes.of(rule, task), given
+    machine = _Machine(passes, sources, noise, means, frames, root[0] @ sources.inputs, sweep, layers)
     s, (ntk, ends) = passes.run(machine.step, machine.begin())
     kept = task.recorded()[0]
     h, g = s.h[:, kept], s.g[:, kept]

@@ -141,7 +141,7 @@ def train(
     # What needs all kernels has one set of them, whatever the number of particles.
     shared = getattr(architecture, "most_labels", 0) is None
     _check_updates(data, updates, "paths", 1 if shared else paths, kind)
-    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    task = task_of(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
     grid = architecture.training_grid(task)
     if grid is not None and grid.depth is not None:
         if steps is not None:
@@ -171,7 +171,7 @@ def train(
         settings |= {"solver": grid.solver, "order": grid.order}
     settings |= (
         {"tangent_scale": architecture.tangent_scale(task, sizes)}
-        | _described(task)
+        | described(task)
         | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kernels if each else kept}
     )
     with precision(kind):
@@ -238,7 +238,8 @@ def _check_steps(task: Task, method: str, kind: np.dtype) -> None:
         check_room("updates", task.updates, table, "method='law', which keeps every pair of gradient steps")
 
 
-def _task(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) -> Task:
+def task_of(architecture: Any, data: Data, given: dict[str, Any], **steps: Any) -> Task:
+    """What is trained, with the settings of the architecture's family."""
     example = "an architecture that can be trained, such as MLP(ShapedSmooth(jnp.tanh), depth_to_width=0.5)"
     instance_of("architecture", architecture, AbstractTrainable, example)
     untraced("architecture", architecture)
@@ -347,7 +348,7 @@ def train_networks(
     width, draws, kind = positive_int("width", width), positive_int("draws", draws), resolve_dtype(dtype)
     data = Data(V0, targets)
     _check_updates(data, updates, "draws", draws, kind)
-    task = _task(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
+    task = task_of(architecture, data, given, loss=loss, updates=updates, substeps=substeps, **rule)
     _check_steps(task, method, kind)
     depth = architecture.network_depth(width, depth)
     layers, tau = architecture.training_layers(save_at, depth)
@@ -360,7 +361,7 @@ def train_networks(
     settings |= {"width": width, "depth": depth, "paths": draws, "method": method}
     settings |= (
         {"tangent_scale": architecture.tangent_scale(task, sizes)}
-        | _described(task)
+        | described(task)
         | {"dtype": kind.name, "chunk": chunk, "save_at": tau.tolist(), "kernels": kernels if each else kept}
     )
     with precision(kind):
@@ -376,7 +377,7 @@ def train_networks(
     return remembering(plan, train_networks, arguments, states)
 
 
-def _described(task: Task) -> dict[str, Any]:
+def described(task: Task) -> dict[str, Any]:
     """For metadata: all of a task but its inputs, the settings of the family whole."""
     rule = task.optimizer
     ours = isinstance(rule, SGD | AbstractEntrywise)

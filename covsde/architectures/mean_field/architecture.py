@@ -10,18 +10,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde.activations import plain_activation
-from covsde.architectures.base import AbstractTrainable, AbstractWithKernels, InitialKernels
+from covsde.architectures.base import AbstractWithFluctuations, AbstractWithKernels, InitialKernels
 from covsde.architectures.mean_field.kernels import KernelRecursion, initial_kernels
 from covsde.architectures.mean_field.network.training import train_by_law, train_by_weights
 from covsde.architectures.mean_field.network.weights import MeanFieldNetwork, sample_grams_law, sample_grams_weights
 from covsde.architectures.mean_field.training import MeanFieldTraining, rule_of, train_limit
+from covsde.descent.fluctuations import Found, fluctuations_of, measure_of
 from covsde.descent.optimizers import SGD, AbstractEntrywise
 from covsde.descent.systems import check_law, check_particles, labels_of
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.inputs.network import network_dtype
-from covsde.moments.of_activation import grows_faster_than_linearly, is_linear, moments_of
+from covsde.moments.of_activation import grows_faster_than_linearly, has_kinks, is_linear, moments_of
 from covsde.numerics.keys import generator, typed_key
 from covsde.run.grid import saved_layers
 from covsde.run.memory import LIMIT, TRAINING, fitting
@@ -31,7 +32,7 @@ from covsde.solvers.flow import LayerByLayer
 _CEILING = 1e12
 
 
-class MeanFieldMLP(AbstractTrainable, AbstractWithKernels):
+class MeanFieldMLP(AbstractWithFluctuations, AbstractWithKernels):
     """An infinitely wide network of fixed depth in the mean-field scaling, in which every layer learns features.
 
     Args:
@@ -226,3 +227,18 @@ class MeanFieldMLP(AbstractTrainable, AbstractWithKernels):
         """In law (width · pairs² per layer) or by real weights (width² · pairs)."""
         trained = train_by_law if sizes.method == "law" else train_by_weights
         return trained(rule_of(self.activation, task), task, sizes, key)
+
+    def check_fluctuations(self, task: Task, particles: int) -> bool:
+        """Refuse activations with kinks, whose derivatives automatic differentiation does not see."""
+        if has_kinks(self.activation):
+            raise ValueError(
+                "activation has a kink, across which the derivative by a particle's weight is not known: use a smooth "
+                "one, such as lambda x: jax.nn.softplus(20 * x) / 20 for relu."
+            )
+        self.check_training(task, Sizes(self.layers, (0,), particles))
+        return not is_linear(self.activation)
+
+    def fluctuations(self, task: Task, particles: int, directions: int, key: PRNGKeyArray) -> Found:
+        """Derivatives of the particle march, or for a linear network of the covariances of its sources."""
+        rule, blocks = rule_of(self.activation, task), self.layers - 1
+        return fluctuations_of(rule, task, measure_of(rule, task, blocks, particles), blocks, directions, key)
