@@ -31,12 +31,13 @@ class Measure(NamedTuple):
 
 
 class _End(NamedTuple):
-    """Where a curve ends: the values of the paths, those that means are over, and the error of a deterministic one."""
+    """Where a curve ends: the values of the paths, those that means are over, and the errors that a curve knows of."""
 
     at: float
     values: NDArray[Any]
     valid: NDArray[Any]
     error: NDArray[Any] | None
+    shared: float
 
 
 def rows_of(measures: Sequence[Measure], limit: Any, networks: Sequence[Any]) -> list[Row]:
@@ -136,11 +137,12 @@ def _end(quantity: Quantity, result: Any) -> _End:
     curve = quantity.curve(result)
     at, x = float(curve.x[-1]), np.asarray(curve.values[-1])
     error = None if curve.standard_error is None else curve.standard_error[-1]
+    shared = 0.0 if curve.shared_error is None else float(curve.shared_error[-1])
     if curve.valid is not None:
-        return _End(at, x, curve.valid[-1], error)
+        return _End(at, x, curve.valid[-1], error, shared)
     # A path that failed may have a value all the same.
     x = np.where(np.isfinite(x) & (np.asarray(result.status) != PathStatus.FINE), np.nan, x)
-    return _End(at, x, np.isfinite(x), error)
+    return _End(at, x, np.isfinite(x), error, shared)
 
 
 def _estimate(reduction: str, result: Any, end: _End) -> Estimate:
@@ -150,7 +152,11 @@ def _estimate(reduction: str, result: Any, end: _End) -> Estimate:
     with np.errstate(invalid="ignore", over="ignore"):
         if reduction == "median":
             found = Estimate(*(x[0] for x in estimate.quantiles(end.values[None], 0.5)))
-            return estimate.without_error(found) if point else found
+            return estimate.without_error(found) if point else _with(found, end.shared)
         if reduction == "variance":
             return (estimate.variance_of_a_point if point else estimate.variance)(end.values[end.valid])
-        return (estimate.mean_of_a_point if point else estimate.mean)(end.values[end.valid])
+        return _with((estimate.mean_of_a_point if point else estimate.mean)(end.values[end.valid]), end.shared)
+
+
+def _with(found: Estimate, shared: float) -> Estimate:
+    return Estimate(found.value, np.hypot(found.standard_error, shared)) if shared else found

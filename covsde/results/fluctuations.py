@@ -14,7 +14,7 @@ from covsde.descent.losses import Loss
 from covsde.results.ensembling import loss_of
 from covsde.results.npz import as_json, load_npz, save_npz
 from covsde.results.over_updates import over_updates
-from covsde.results.quantity import Quantity
+from covsde.results.quantity import Curve, Quantity
 from covsde.results.training import Training
 
 _FORMAT = 1
@@ -23,7 +23,25 @@ _KERNELS = ("Phi", "G", "ntk")
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class WidthPrediction(Training):
-    """Training of networks of one width as the limit and its fluctuations predict it: Gaussian outputs, no kernels."""
+    """Training of networks of one width as the limit and its fluctuations predict it: Gaussian outputs, no kernels.
+
+    Args:
+        centre_error: standard error of the predicted mean of the outputs, (updates + 1, M), or (updates + 1, M, C).
+        loss_error: what that is for the losses of trained and of test inputs, (2, updates + 1).
+    """
+
+    centre_error: NDArray[Any] = dataclasses.field(kw_only=True)
+    loss_error: NDArray[Any] = dataclasses.field(kw_only=True)
+
+    def over_updates(
+        self, datum: int | None = None, output: int = 0, *, trained: bool = True, accuracy: bool = False
+    ) -> Curve:
+        """As of any training, with the error of what all draws have in common."""
+        found = super().over_updates(datum, output, trained=trained, accuracy=accuracy)
+        if datum is not None:
+            error = self.centre_error[:, datum]
+            return found._replace(shared_error=error if error.ndim == 1 else error[:, output])
+        return found if accuracy else found._replace(shared_error=self.loss_error[0 if trained else 1])
 
     def quantities(self) -> list[Quantity]:
         """Outputs and loss over the updates."""
@@ -189,6 +207,10 @@ class Fluctuations:
         }
         none, P = np.zeros((1, draws, 0, 0)), len(self.trained)
         given = self._losses_of(f, loss_of(self, loss))
+        shift_error = np.nan_to_num(self.standard_error["shift"]) / width if known else 0.0
+        error = np.hypot(np.nan_to_num(self.standard_error["outputs"]), shift_error)
+        moved = [self._losses_of(np.stack([mean, mean + s * error], axis=1), loss_of(self, loss)) for s in (1, -1)]
+        slopes = [[np.ptp(m[name], axis=1) for m in moved] for name in ("losses", "test_losses") if name in given]
         return WidthPrediction(
             tau=np.ones(1),
             targets=self.targets,
@@ -200,6 +222,8 @@ class Fluctuations:
             status=np.zeros(draws, np.int8),
             metadata=metadata,
             labels=self.labels,
+            centre_error=error,
+            loss_error=np.max(slopes, axis=1),
             **given,
         )
 

@@ -49,12 +49,15 @@ class Curve(NamedTuple):
         standard_error: of a deterministic result that was computed with Monte Carlo error, (points,).
         valid: which paths means and variances are over at each point, (points, paths); by default those that are fine
             and have a finite value.
+        shared_error: standard error of what all paths of a random result have in common, (points,): of their mean and
+            their median, beside what their spread gives.
     """
 
     x: NDArray[Any]
     values: NDArray[Any]
     standard_error: NDArray[Any] | None = None
     valid: NDArray[Any] | None = None
+    shared_error: NDArray[Any] | None = None
 
 
 class Quantity(NamedTuple):

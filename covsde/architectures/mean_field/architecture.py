@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from covsde.solvers.flow import LayerByLayer
 
 # Where φ grows faster than linearly, a variance above this explodes within a layer or two.
 _CEILING = 1e12
+# Particles for the mean of outputs, to one for their derivatives.
+_FOR_THE_MEAN = 8
 
 
 class MeanFieldMLP(AbstractWithFluctuations, AbstractWithKernels):
@@ -241,4 +244,9 @@ class MeanFieldMLP(AbstractWithFluctuations, AbstractWithKernels):
     def fluctuations(self, task: Task, particles: int, directions: int, key: PRNGKeyArray) -> Found:
         """Derivatives of the particle march, or for a linear network of the covariances of its sources."""
         rule, blocks = rule_of(self.activation, task), self.layers - 1
-        return fluctuations_of(rule, task, measure_of(rule, task, blocks, particles), blocks, directions, key)
+        found = fluctuations_of(rule, task, measure_of(rule, task, blocks, particles), blocks, directions, key)
+        if is_linear(self.activation):
+            return found
+        # What does not respond in the limit is noise to its mean, which takes more particles than derivatives do.
+        sizes = Sizes(self.layers, (0,), _FOR_THE_MEAN * particles)
+        return found._replace(outputs=self.train_limit(task, sizes, jax.random.fold_in(key, 1)).outputs)
