@@ -64,33 +64,51 @@ class AbstractFrames(eqx.Module):
         return self.known(directions, fresh + (response * answer) @ frame)
 
 
-def _split(mean: AbstractMeans, frame: Frame, v: Vectors) -> tuple[Array, Vectors]:
-    """Components on a frame, taken off twice, and the rest."""
-    c = mean.products(v, frame)
-    rest = v - c @ frame
-    again = mean.products(rest, frame)
-    return c + again, rest - again @ frame
+def _factored(mean: AbstractMeans, vectors: Vectors) -> tuple[Float[Array, "P P"], Vectors]:
+    """L and orthonormal directions with L · directions = vectors; 0 for a direction that depends on those before."""
+    L, _ = semidefinite_cholesky(mean.products(vectors, vectors)[None])
+    known = jnp.diagonal(L[0]) > 0
+    whole = L[0] + jnp.diag(jnp.where(known, 0, 1).astype(vectors.dtype))
+    directions = jnp.where(known[:, None], inverse(whole) @ vectors, 0)
+    return jnp.where(known[None, :], whole, 0), directions
+
+
+# Less than this left of a direction, squared, beyond those that were known: it was rounding.
+_LEFT = 0.01
 
 
 class Dropping(AbstractFrames):
     """A vector that is rounding beside those before it has no direction: 0."""
 
     def reveal(self, mean: AbstractMeans, frame: Frame, v: Vectors, at: Array) -> tuple[Array, Vectors]:
-        """By a Cholesky factor of what is left, column by column."""
-        c, rest = _split(mean, frame, v)
+        """What is left of the vectors is factored, and what is left of that again.
+
+        Inputs learn along nearly the same directions, and late in training hardly at all. Rounding in what is left is
+        then large beside it, and a frame that is not orthonormal spoils all that comes after.
+        """
+        c = mean.products(v, frame)
+        rest = v - c @ frame
         norm, whole = (square_root(mean.squares(u)) for u in (rest, v))
         new = norm > ROUNDING * jnp.finfo(v.dtype).eps * whole
-        unit = jnp.where(new[:, None], rest / jnp.where(new, norm, 1)[:, None], 0)
-        L, _ = semidefinite_cholesky(mean.products(unit, unit)[None])
-        pivot = jnp.diagonal(L[0])
-        L = L[0] + jnp.diag(jnp.where(pivot > 0, 0, 1).astype(v.dtype))
-        directions = jnp.where((pivot > 0)[:, None], inverse(L) @ unit, 0)
-        L = jnp.where((pivot > 0)[None, :], L, 0) * norm[:, None]
-        return jax.lax.dynamic_update_slice(c, jnp.where(new[:, None], L, 0), (0, at)), directions
+        first, directions = _factored(mean, jnp.where(new[:, None], rest / jnp.where(new, norm, 1)[:, None], 0))
+        back = mean.products(directions, frame)
+        directions = directions - back @ frame
+        kept = mean.squares(directions) > _LEFT
+        second, directions = _factored(mean, jnp.where(kept[:, None], directions, 0))
+        first = jnp.where(new, norm, 0)[:, None] * first
+        return jax.lax.dynamic_update_slice(c + first @ back, first @ second, (0, at)), directions
 
     def known(self, directions: Vectors, images: Vectors) -> Vectors:
         """0 where the direction is."""
         return jnp.where(jnp.any(directions != 0, axis=1)[:, None], images, 0)
+
+
+def _split(mean: AbstractMeans, frame: Frame, v: Vectors) -> tuple[Array, Vectors]:
+    """Components on a frame, taken off twice, and the rest."""
+    c = mean.products(v, frame)
+    rest = v - c @ frame
+    again = mean.products(rest, frame)
+    return c + again, rest - again @ frame
 
 
 class Ridged(AbstractFrames):
