@@ -11,6 +11,8 @@ from covsde.activations import ShapedReLU as ShapedReLU
 from covsde.activations import ShapedSmooth as ShapedSmooth
 from covsde.architectures.matching import matching_mlp as matching_mlp
 from covsde.architectures.mean_field.architecture import MeanFieldMLP as MeanFieldMLP
+from covsde.architectures.mean_field.exact import lazy_variance as lazy_variance
+from covsde.architectures.mean_field.exact import two_layer_flow as two_layer_flow
 from covsde.architectures.mean_field.training import MeanFieldTraining as MeanFieldTraining
 from covsde.architectures.mlp.architecture import MLP as MLP
 from covsde.architectures.mlp.one_input import explosion_probability as explosion_probability

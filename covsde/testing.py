@@ -108,7 +108,7 @@ def _statements(a: AbstractArchitecture, s: Sample) -> Iterator[tuple[str, Calla
         return simulate.plan(a, s.V0, **{"paths": s.few, "chunk": 5, "key": 1, "steps": s.steps} | more)
 
     def networks(**more: Any) -> Any:
-        shape = {"width": s.widths[0], "depth": min(8, a.depth(s.widths[0])), "draws": s.few, "chunk": 5, "key": 1}
+        shape = {"width": s.widths[0], "depth": _shallow(a, s.widths[0], 8), "draws": s.few, "chunk": 5, "key": 1}
         return sample_networks.plan(a, s.V0, **shape | more)
 
     yield "the limit is reproducible and resumable", lambda: _reproducible(limit)
@@ -137,17 +137,35 @@ def _statements(a: AbstractArchitecture, s: Sample) -> Iterator[tuple[str, Calla
             "key": 1,
         }
 
+        few: dict[str, Any] = {"steps": s.steps or 4}
+        if not _possible(lambda: train.plan(a, s.V0, **task | few)):
+            few = {}  # the architecture has its own
+
         def training(**more: Any) -> Any:
-            return train.plan(a, s.V0, **task | {"paths": s.few, "chunk": 5, "steps": s.steps or 4} | more)
+            return train.plan(a, s.V0, **task | {"paths": s.few, "chunk": 5} | few | more)
 
         def trained_networks(**more: Any) -> Any:
-            shape = {"width": s.widths[0], "depth": 3, "draws": s.few, "chunk": 5, "method": "weights"}
+            shape = {
+                "width": s.widths[0],
+                "depth": _shallow(a, s.widths[0], 3),
+                "draws": s.few,
+                "chunk": 5,
+                "method": "weights",
+            }
             return train_networks.plan(a, s.V0, **task | shape | more)
 
         if _possible(training):
             yield "training of the limit is reproducible and resumable", lambda: _reproducible(training)
         if _possible(trained_networks):
             yield "training of networks is reproducible and resumable", lambda: _reproducible(trained_networks)
+
+
+def _shallow(a: AbstractArchitecture, width: int, most: int) -> int:
+    """A small depth that networks of this width can have."""
+    try:
+        return a.network_depth(width, min(most, a.depth(width)))
+    except ValueError:
+        return a.depth(width)
 
 
 def _possible(plan: Callable[..., Any]) -> bool:
@@ -245,7 +263,7 @@ def _mean(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float
 def _same_law(a: AbstractArchitecture, s: Sample) -> None:
     shape: dict[str, Any] = {
         "width": s.widths[0],
-        "depth": min(4, a.depth(s.widths[0])),
+        "depth": _shallow(a, s.widths[0], 4),
         "draws": 2 * s.draws,
         "save_at": [0.0, 1.0],
     }

@@ -14,13 +14,14 @@ ARCHITECTURES = {
     "mlp linear, bias, gain, profile": cs.MLP(cs.Identity(), 0.5, bias=0.2, gain=0.3, width_profile=(2 / 3, 2)),
     "resnet relu": cs.ResNet(jax.nn.relu, 0.8),
     "resnet tanh, post-activation": cs.ResNet(jnp.tanh, 0.8, "post-activation"),
+    "mean-field tanh": cs.MeanFieldMLP(jnp.tanh, 2),
     "resnet tanh, two matrices": cs.ResNet(jnp.tanh, 0.8, "two-matrix"),
     "transformer, causal, mlp": cs.Transformer(
         gamma=0.5, heads=2, mlp=cs.ShapedReLU(0.0, -1.0), mask="causal", depth_to_width=0.25
     ),
 }
 # One activation and block of each family, and all that there are in `make thorough`.
-QUICK = ("mlp relu", "resnet relu", "transformer, causal, mlp")
+QUICK = ("mlp relu", "resnet relu", "mean-field tanh", "transformer, causal, mlp")
 ALL = [
     pytest.param(name, check, id=f"{name}: {check}", marks=[] if name in QUICK else pytest.mark.thorough)
     for name, architecture in ARCHITECTURES.items()

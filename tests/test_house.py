@@ -55,6 +55,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     f"a function of more than {FUNCTION} lines": {
         DRIVER: (
+            "covsde.drivers.fluctuations:fluctuations",
             "covsde.drivers.simulate:simulate",
             "covsde.drivers.train:train",
             "covsde.drivers.train:train_networks",

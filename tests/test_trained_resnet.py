@@ -18,8 +18,8 @@ import covsde as cs
 from covsde.architectures.resnet.blocks import AbstractBlock
 from covsde.architectures.resnet.network.training import Stream
 from covsde.descent.by_gradients import Weights, descend
-from covsde.descent.low_rank import descend_low_rank
 from covsde.descent.losses import squared
+from covsde.descent.low_rank import descend_low_rank
 from covsde.descent.mean_field import UpdateRule
 from covsde.descent.sources import Matched, Shape
 from covsde.descent.task import task_from

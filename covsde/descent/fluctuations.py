@@ -31,10 +31,10 @@ from covsde.descent.particles import System, reading_shapes, source_shape, train
 from covsde.descent.passes import sweep
 from covsde.descent.sources import AbstractNoise, Exact, Matched, Shape, Sources
 from covsde.descent.task import Task
-from covsde.moments.of_activation import is_linear
+from covsde.moments.shape import is_linear
 
 # Second derivatives along a whole basis up to this size; beyond it along random directions.
-_BASIS = 3000
+_BASIS = 300
 # Derivatives taken together.
 _BATCH = 8
 

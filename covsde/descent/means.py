@@ -57,7 +57,7 @@ class Weighted(AbstractMeans):
 
     def products(self, u: Float[Array, "a n"], v: Float[Array, "b n"]) -> Float[Array, "a b"]:
         """Σ p u v."""
-        return (u * self.weights) @ v.T
+        return (u * self.weights[None, :]) @ v.T
 
     def squares(self, u: Float[Array, "a n"]) -> Float[Array, " a"]:
         """Σ p u²."""

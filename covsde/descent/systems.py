@@ -11,9 +11,8 @@ from covsde.descent.passes import Pass, sweep
 from covsde.descent.rooms import check_revealed
 from covsde.descent.sources import AbstractNoise, Exact, Independent, Matched, Sources
 from covsde.descent.task import Sizes, Task
-from covsde.moments.of_activation import is_linear
+from covsde.moments.shape import is_linear
 from covsde.numerics.typing import Function
-from covsde.run.memory import LIMIT, fitting
 
 # Labels of test inputs that are read together, and their share of the particles.
 _LABELS, _SHARE = 512, 8
@@ -40,18 +39,21 @@ def train_system(rule: UpdateRule, task: Task, given: System, layers: tuple[int,
     return train_particles(rule, task, given, layers, through)
 
 
-def train_in_law(rule: UpdateRule, task: Task, sizes: Sizes, blocks: int, key: PRNGKeyArray) -> Trained:
-    """Networks whose weights are revealed only where training meets them, one after the other; draws first."""
-    width, noise = sizes.width, Independent(sizes.width)
+def train_in_law(rule: UpdateRule, task: Task, sizes: Sizes, blocks: int, batch: int, key: PRNGKeyArray) -> Trained:
+    """Networks whose weights are revealed only where training meets them, so many at a time; draws first."""
+    noise = Independent(sizes.width)
 
     def one(k: PRNGKeyArray) -> Trained:
         sources = noise.sources(k, source_shape(task, blocks), task.dtype)
         given = System(sources, noise, Uniform(), jax.random.fold_in(k, 1))
         return train_particles(rule, task, given, sizes.layers, sweep)
 
-    labels = labels_of(task)
-    batch = fitting(6 * max(1, blocks) * labels * width * task.dtype.itemsize, LIMIT, least=1, most=sizes.draws)
     return jax.lax.map(one, jax.random.split(key, sizes.draws), batch_size=batch)
+
+
+def numbers_in_law(task: Task, blocks: int, width: int) -> int:
+    """Numbers that one of these networks takes while it is trained."""
+    return 6 * max(1, blocks) * labels_of(task) * width
 
 
 def labels_of(task: Task) -> int:

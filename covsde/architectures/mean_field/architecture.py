@@ -23,7 +23,8 @@ from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.inputs.network import network_dtype
-from covsde.moments.of_activation import grows_faster_than_linearly, has_kinks, is_linear, moments_of
+from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
+from covsde.moments.shape import has_kinks, is_linear
 from covsde.numerics.keys import generator, typed_key
 from covsde.run.grid import saved_layers
 from covsde.run.memory import LIMIT, TRAINING, fitting

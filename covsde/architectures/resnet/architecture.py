@@ -28,7 +28,8 @@ from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelGrid, KernelTrajectory, Trajectory
 from covsde.inputs.arguments import finite_number, hyperparameter, positive_int
 from covsde.inputs.network import network_dtype
-from covsde.moments.of_activation import grows_faster_than_linearly, is_linear, moments_of
+from covsde.moments.of_activation import grows_faster_than_linearly, moments_of
+from covsde.moments.shape import is_linear
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.tracing import is_traced
 from covsde.numerics.typing import Hyperparameter

@@ -23,7 +23,7 @@ from covsde.descent.systems import check_law, check_particles, noise_of, sources
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import KernelTrajectory, Trajectory
 from covsde.inputs.arguments import checked_switch, finite_number, positive_int
-from covsde.moments.of_activation import is_linear
+from covsde.moments.shape import is_linear
 from covsde.numerics.typing import Function
 
 

@@ -14,11 +14,11 @@ from covsde.descent.by_gradients import AbstractBlocks, Weights, descend
 from covsde.descent.low_rank import descend_low_rank
 from covsde.descent.mean_field import Trained, UpdateRule, stacked
 from covsde.descent.optimizers import SGD
-from covsde.descent.systems import train_in_law
+from covsde.descent.systems import numbers_in_law, train_in_law
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
 from covsde.numerics.typing import Function
-from covsde.run.memory import TRAINING, fitting
+from covsde.run.memory import LIMIT, TRAINING, fitting
 
 
 class Layers(AbstractBlocks):
@@ -46,10 +46,12 @@ class Layers(AbstractBlocks):
         return rule.richness**2 * width, rule.richness**2 * width
 
 
+@eqx.filter_jit
 def train_by_law(rule: UpdateRule, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
     """Networks whose weights are revealed only where training meets them; exact in law."""
     blocks = sizes.depth - 1
-    found = train_in_law(rule, task, sizes, blocks, key)
+    each = numbers_in_law(task, blocks, sizes.width) * task.dtype.itemsize
+    found = train_in_law(rule, task, sizes, blocks, fitting(each, LIMIT, least=1, most=sizes.draws), key)
     return stacked(found._replace(ntk=blocks * found.ntk + found.ends))
 
 

@@ -18,10 +18,10 @@ from covsde.descent.by_gradients import AbstractBlocks, Weights, descend
 from covsde.descent.low_rank import descend_low_rank
 from covsde.descent.mean_field import Trained, UpdateRule, stacked
 from covsde.descent.optimizers import SGD
-from covsde.descent.systems import train_in_law
+from covsde.descent.systems import numbers_in_law, train_in_law
 from covsde.descent.task import Sizes, Task
 from covsde.descent.trajectory import Trajectory
-from covsde.run.memory import TRAINING, fitting
+from covsde.run.memory import LIMIT, TRAINING, fitting
 
 
 class Stream(AbstractBlocks):
@@ -54,7 +54,9 @@ class Stream(AbstractBlocks):
 @eqx.filter_jit
 def train_by_law(rule: UpdateRule, beta: float, task: Task, sizes: Sizes, key: PRNGKeyArray) -> Trajectory:
     """Pre-activation networks whose weights are revealed only where training meets them; exact in law."""
-    found = train_in_law(rule, task, sizes, sizes.depth, key)
+    each = numbers_in_law(task, sizes.depth, sizes.width) * task.dtype.itemsize
+    batch = fitting(each, LIMIT, least=1, most=sizes.draws)
+    found = train_in_law(rule, task, sizes, sizes.depth, batch, key)
     return stacked(found._replace(ntk=beta**2 * found.ntk))
 
 
