@@ -60,6 +60,7 @@ from covsde.drivers.correlation_law import correlation_law as correlation_law
 from covsde.drivers.fluctuations import fluctuations as fluctuations
 from covsde.drivers.gradients import sample_network_gradients as sample_network_gradients
 from covsde.drivers.gradients import simulate_gradients as simulate_gradients
+from covsde.drivers.kernel_posterior import kernel_posterior as kernel_posterior
 from covsde.drivers.kernels import kernels as kernels
 from covsde.drivers.lazy import lazy_training as lazy_training
 from covsde.drivers.posterior import EffectiveSampleSizeWarning as EffectiveSampleSizeWarning
@@ -79,6 +80,7 @@ from covsde.results.ensemble import Ensemble as Ensemble
 from covsde.results.estimate import Estimate as Estimate
 from covsde.results.fluctuations import Fluctuations as Fluctuations
 from covsde.results.gradients import Gradients as Gradients
+from covsde.results.kernel_posterior import KernelPosterior as KernelPosterior
 from covsde.results.kernels import Kernels as Kernels
 from covsde.results.kernels import LazyTraining as LazyTraining
 from covsde.results.output_law import OutputLaw as OutputLaw

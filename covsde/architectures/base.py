@@ -208,3 +208,42 @@ class AbstractWithKernels(AbstractArchitecture):
         self, V0: Float[Array, "m m"], depth: int | None, tau: Float[Array, " times"], tolerance: float
     ) -> InitialKernels:
         """Kernels at the layer times tau of infinite depth, or at all layers of a finite one."""
+
+
+class PosteriorKernels(NamedTuple):
+    """A kernel posterior: see `KernelPosterior`; trained inputs come first.
+
+    Attributes:
+        outputs: (M, C).
+        Phi: (depth, M, M).
+        alpha: (P, C).
+        tilt: (depth, P, P).
+        log_evidence: per unit of width.
+        effective_nodes: how many nodes of the averages count; ∞ where there are none.
+    """
+
+    outputs: Array
+    Phi: Array
+    alpha: Array
+    tilt: Array
+    log_evidence: Any
+    effective_nodes: float
+
+
+class AbstractWithKernelPosterior(AbstractArchitecture):
+    """An architecture whose Bayesian posterior at infinite width is one of deterministic kernels."""
+
+    @abc.abstractmethod
+    def kernel_posterior(
+        self, V0: Float[Array, "M M"], targets: Float[Array, "P C"], temperature: float, richness: float, key: Any
+    ) -> PosteriorKernels:
+        """Given targets of the first P of M inputs.
+
+        Raises:
+            ValueError: for a temperature that it cannot have, or a posterior without a saddle point.
+        """
+
+    @property
+    @abc.abstractmethod
+    def sampled_from(self) -> int | None:
+        """Trained inputs from which on averages are sampled; None if they never are."""

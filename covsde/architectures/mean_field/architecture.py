@@ -6,15 +6,23 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 from covsde.activations import plain_activation
-from covsde.architectures.base import AbstractWithFluctuations, AbstractWithKernels, InitialKernels
+from covsde.architectures.base import (
+    AbstractWithFluctuations,
+    AbstractWithKernelPosterior,
+    AbstractWithKernels,
+    InitialKernels,
+    PosteriorKernels,
+)
 from covsde.architectures.mean_field.kernels import KernelRecursion, initial_kernels
 from covsde.architectures.mean_field.network.training import train_by_law, train_by_weights
 from covsde.architectures.mean_field.network.weights import MeanFieldNetwork, sample_grams_law, sample_grams_weights
+from covsde.architectures.mean_field.posterior import Problem, linear_saddle, nodes_for, product_rules, saddle
 from covsde.architectures.mean_field.training import MeanFieldTraining, rule_of, train_limit
 from covsde.descent.fluctuations import Found, fluctuations_of, measure_of
 from covsde.descent.optimizers import SGD, AbstractEntrywise
@@ -36,7 +44,7 @@ _CEILING = 1e12
 _FOR_THE_MEAN = 8
 
 
-class MeanFieldMLP(AbstractWithFluctuations, AbstractWithKernels):
+class MeanFieldMLP(AbstractWithFluctuations, AbstractWithKernelPosterior, AbstractWithKernels):
     """An infinitely wide network of fixed depth in the mean-field scaling, in which every layer learns features.
 
     Args:
@@ -251,3 +259,26 @@ class MeanFieldMLP(AbstractWithFluctuations, AbstractWithKernels):
         # What does not respond in the limit is noise to its mean, which takes more particles than derivatives do.
         sizes = Sizes(self.layers, (0,), _FOR_THE_MEAN * particles)
         return found._replace(outputs=self.train_limit(task, sizes, jax.random.fold_in(key, 1)).outputs)
+
+    @property
+    def sampled_from(self) -> int | None:
+        """Beyond products of Gauss–Hermite rules."""
+        return None if is_linear(self.activation) else product_rules() + 1
+
+    def kernel_posterior(
+        self, V0: Float[Array, "M M"], targets: Float[Array, "P C"], temperature: float, richness: float, key: Any
+    ) -> PosteriorKernels:
+        """The saddle point, in closed form for a linear network."""
+        P = targets.shape[0]
+        problem = Problem(self.activation, self.layers, V0[:P, :P], targets, jnp.asarray(temperature, V0.dtype))
+        if is_linear(self.activation):
+            slope = float(self.activation(jnp.ones(())))
+            return linear_saddle(problem, V0[P:, :P], V0[P:, P:], richness, slope)
+        if temperature == 0:
+            raise ValueError("temperature must be positive, and 0 is for linear networks only: use a small one.")
+        if richness and grows_faster_than_linearly(self.activation):
+            raise ValueError(
+                "activation grows faster than linearly, so a posterior of positive richness has no average: use a "
+                "bounded one, or relu."
+            )
+        return saddle(problem, V0[P:, :P], V0[P:, P:], richness, nodes_for(P, key))
