@@ -24,6 +24,11 @@ class Paper(NamedTuple):
 # By arXiv number; by the word that cites it for what has none.
 PAPERS = {
     "1412.6980": Paper("D. Kingma, J. Ba", 2015, "Adam: A Method for Stochastic Optimization"),
+    "1711.00165": Paper(
+        "J. Lee, Y. Bahri, R. Novak, S. Schoenholz, J. Pennington, J. Sohl-Dickstein",
+        2017,
+        "Deep Neural Networks as Gaussian Processes",
+    ),
     "1711.05101": Paper("I. Loshchilov, F. Hutter", 2019, "Decoupled Weight Decay Regularization"),
     "1802.04434": Paper(
         "J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar",
@@ -52,6 +57,11 @@ PAPERS = {
         2021,
         "Precise characterization of the prior predictive distribution of deep ReLU networks",
     ),
+    "2205.09653": Paper(
+        "B. Bordelon, C. Pehlevan",
+        2022,
+        "Self-Consistent Dynamical Field Theory of Kernel Evolution in Wide Neural Networks",
+    ),
     "2206.02768": Paper(
         "M. Li, M. Nica, D. Roy",
         2022,
@@ -70,6 +80,11 @@ PAPERS = {
     ),
     "2306.17759": Paper(
         "L. Noci and others", 2023, "The Shaped Transformer: Attention Models in the Infinite Depth-and-Width Limit"
+    ),
+    "2304.03408": Paper(
+        "B. Bordelon, C. Pehlevan",
+        2023,
+        "Dynamics of Finite Width Kernel and Prediction Fluctuations in Mean Field Neural Networks",
     ),
     "2309.16620": Paper(
         "B. Bordelon, L. Noci, M. Li, B. Hanin, C. Pehlevan",
@@ -96,6 +111,11 @@ PAPERS = {
     ),
     "2405.15712": Paper(
         "B. Bordelon, H. Chaudhry, C. Pehlevan", 2024, "Infinite Limits of Multi-head Transformer Dynamics"
+    ),
+    "2502.07998": Paper(
+        "C. Lauditi, B. Bordelon, C. Pehlevan",
+        2025,
+        "Adaptive kernel predictors from feature-learning infinite limits of neural networks",
     ),
     "2505.01618": Paper(
         "N. Dey and others", 2025, "Don't be lazy: CompleteP enables compute-efficient deep transformers"

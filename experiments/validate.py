@@ -30,6 +30,7 @@ SECTIONS = (
     "training_in_general",
     "resnet",
     "trained_resnet",
+    "mean_field",
     "transformer",
     "property_sweep",
 )

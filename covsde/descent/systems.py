@@ -15,14 +15,15 @@ from covsde.moments.shape import is_linear
 from covsde.numerics.typing import Function
 
 # Labels of test inputs that are read together, and their share of the particles.
-_LABELS, _SHARE = 512, 8
+_LABELS, _SHARE = 512, 4
 
 
 def noise_of(fn: Function, task: Task, depth: int, particles: int) -> AbstractNoise:
     """Sources of the limit with so many blocks: exact ones where φ is linear, otherwise of so many particles."""
     if not is_linear(fn):
-        most = min(_LABELS, particles // _SHARE) // (task.updates + 1)
-        return Matched(particles, max(1, min(most, len(task.batches.tests))))
+        tests = len(task.batches.tests)
+        groups = -(-tests // max(1, min(_LABELS, particles // _SHARE) // (task.updates + 1)))
+        return Matched(particles, -(-tests // max(1, groups)) or 1)
     trained = source_shape(task, depth).total
     return Exact(trained + max([shape.total for shape in reading_shapes(task, depth)], default=0), trained)
 
