@@ -173,6 +173,16 @@ EXPERIMENTS = (
         "arXiv 2310.02244, 2309.16620, 2512.21075",
     ),
     Experiment(
+        "mean_field_bands",
+        "mean-field networks: predicted bands of two widths, and n Var f over the updates, against networks",
+        "arXiv 2304.03408",
+    ),
+    Experiment(
+        "mean_field_richness",
+        "mean-field networks from lazy to rich: outputs and features in training and in the posterior",
+        "arXiv 2205.09653, 2502.07998",
+    ),
+    Experiment(
         "resnet_shapes",
         "ResNets of all shapes: distance of trained networks to their limit over width, hidden width and depth",
         "arXiv 2509.10167, 2603.18168",
