@@ -16,6 +16,7 @@ GROUPS = {
     "Feature learning": ("feature",),
     "Training in general": ("digits", "transfer", "sharpness", "best", "learning"),
     "ResNets": ("resnet",),
+    "Mean-field networks": ("mean",),
     "Transformers": ("transformer",),
 }
 # A script whose picture stands elsewhere under docs/.

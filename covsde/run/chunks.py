@@ -85,8 +85,9 @@ class Chunks:
         identity = identity_of(fingerprint)
         folder = None if checkpoint is None else checkpoint_folder(Path(checkpoint), fingerprint)
         # JAX keeps these per thread.
-        double, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # type: ignore[attr-defined]
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        config: Any = jax.config  # some versions type its attributes, some do not
+        double, device = config.jax_enable_x64, config.jax_default_device
+        precision = config.jax_default_matmul_precision
 
         def complete(c: int, pending: Any = None) -> Arrays:
             with jax.enable_x64(double), jax.default_device(device), jax.default_matmul_precision(precision):

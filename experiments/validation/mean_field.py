@@ -62,7 +62,7 @@ def _networks(scale: int) -> list[str]:
         "in 1/width from 128 and 384. z of f at trained and at test inputs.",
         "",
     ]
-    lines += header("φ, L", "f(0) of the limit", "width 128", "width 384", "extrapolated", "z trained", "z tests")
+    lines += header("φ, L", "f of input 0, limit", "width 128", "width 384", "extrapolated", "z trained", "z tests")
     for activation, depth, rate in (("tanh", 2, 0.5), ("tanh", 4, 0.5), ("relu", 2, 0.3), ("relu", 4, 1.2)):
         mlp = cs.MeanFieldMLP(activation, depth)
         task: dict[str, Any] = {"targets": TWO, "batches": [0, 1], "updates": 4, "learning_rate": rate}

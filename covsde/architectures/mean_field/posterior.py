@@ -338,8 +338,8 @@ def linear_saddle(problem: Problem, cross: Array, every: Array, richness: float,
         log_evidence += 0.5 * float(np.sum(tilt * kernel[:P, :P]))
         log_evidence -= 0.5 * float(np.linalg.slogdet(np.eye(P) + slope**2 * before @ tilt)[1])
         before = kernel[:P, :P]
-    outputs, tilt = jnp.asarray(found[-1][:, :P] @ alpha), jnp.asarray(np.stack(tilts))
-    return PosteriorKernels(outputs, jnp.asarray(found), jnp.asarray(alpha), tilt, log_evidence, np.inf)
+    outputs, every_tilt = jnp.asarray(found[-1][:, :P] @ alpha), jnp.asarray(np.stack(tilts))
+    return PosteriorKernels(outputs, jnp.asarray(found), jnp.asarray(alpha), every_tilt, log_evidence, np.inf)
 
 
 def _root(L: int, value: float) -> float:
