@@ -15,6 +15,8 @@ from covsde.architectures.mean_field.exact import lazy_variance as lazy_variance
 from covsde.architectures.mean_field.exact import two_layer_flow as two_layer_flow
 from covsde.architectures.mean_field.training import MeanFieldTraining as MeanFieldTraining
 from covsde.architectures.mlp.architecture import MLP as MLP
+from covsde.architectures.mlp.linear_posterior import LinearPosterior as LinearPosterior
+from covsde.architectures.mlp.linear_posterior import linear_posterior as linear_posterior
 from covsde.architectures.mlp.one_input import explosion_probability as explosion_probability
 from covsde.architectures.mlp.one_input import logistic_paths as logistic_paths
 from covsde.architectures.mlp.one_input import stationary_variance as stationary_variance
@@ -63,9 +65,8 @@ from covsde.drivers.gradients import simulate_gradients as simulate_gradients
 from covsde.drivers.kernel_posterior import kernel_posterior as kernel_posterior
 from covsde.drivers.kernels import kernels as kernels
 from covsde.drivers.lazy import lazy_training as lazy_training
-from covsde.drivers.posterior import EffectiveSampleSizeWarning as EffectiveSampleSizeWarning
-from covsde.drivers.posterior import Posterior as Posterior
 from covsde.drivers.posterior import posterior as posterior
+from covsde.drivers.sequential import sequential_posterior as sequential_posterior
 from covsde.drivers.simulate import sample_networks as sample_networks
 from covsde.drivers.simulate import simulate as simulate
 from covsde.drivers.solve import solve as solve
@@ -84,6 +85,8 @@ from covsde.results.kernel_posterior import KernelPosterior as KernelPosterior
 from covsde.results.kernels import Kernels as Kernels
 from covsde.results.kernels import LazyTraining as LazyTraining
 from covsde.results.output_law import OutputLaw as OutputLaw
+from covsde.results.posterior import EffectiveSampleSizeWarning as EffectiveSampleSizeWarning
+from covsde.results.posterior import Posterior as Posterior
 from covsde.results.status import FailedPathsWarning as FailedPathsWarning
 from covsde.results.status import PathStatus as PathStatus
 from covsde.results.status import UnresolvedStepWarning as UnresolvedStepWarning

@@ -11,7 +11,7 @@ MARKER = "<!-- gallery -->"
 GROUPS = {
     "The tour": ("demo",),
     "Shaped and unshaped MLPs": ("mlp",),
-    "Outputs": ("output",),
+    "Outputs": ("output", "posterior"),
     "Shaped by gradient descent": ("shape",),
     "Feature learning": ("feature",),
     "Training in general": ("digits", "transfer", "sharpness", "best", "learning"),

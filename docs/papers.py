@@ -24,6 +24,9 @@ class Paper(NamedTuple):
 # By arXiv number; by the word that cites it for what has none.
 PAPERS = {
     "1412.6980": Paper("D. Kingma, J. Ba", 2015, "Adam: A Method for Stochastic Optimization"),
+    "1507.02646": Paper(
+        "A. Vehtari, D. Simpson, A. Gelman, Y. Yao, J. Gabry", 2015, "Pareto Smoothed Importance Sampling"
+    ),
     "1711.00165": Paper(
         "J. Lee, Y. Bahri, R. Novak, S. Schoenholz, J. Pennington, J. Sohl-Dickstein",
         2017,
@@ -73,6 +76,7 @@ PAPERS = {
         "Signal Propagation in Transformers: Theoretical Perspectives and the Role of Rank Collapse",
     ),
     "2210.00688": Paper("S. Hayou", 2022, "On the infinite-depth limit of finite-width neural networks"),
+    "2212.14457": Paper("B. Hanin, A. Zlokapa", 2022, "Bayesian Interpolation with Deep Linear Networks"),
     "2302.00453": Paper("S. Hayou, G. Yang", 2023, "Width and Depth Limits Commute in Residual Networks"),
     "2305.07810": Paper("S. Jelassi and others", 2023, "Depth Dependence of μP Learning Rates in ReLU MLPs"),
     "2305.18411": Paper(

@@ -23,6 +23,7 @@ SECTIONS = (
     "networks",
     "unshaped",
     "outputs",
+    "posterior",
     "gradients",
     "velocities",
     "feature_learning",

@@ -27,7 +27,14 @@ FLOORS = (
     ("numerics",),
 )
 FRONT = {"covsde", "covsde.__main__", "covsde._command", "covsde._moved"}
-OPTIONAL = {"matplotlib", "tqdm", "scipy.stats", "mpmath", "importlib.metadata"}  # heavy, or not installed everywhere
+OPTIONAL = {
+    "matplotlib",
+    "tqdm",
+    "scipy.stats",
+    "mpmath",
+    "importlib.metadata",
+    "arviz_stats",
+}  # heavy, or not installed everywhere
 HYPERPARAMETERS = {"blocks", "attention"}  # of a family; no equations
 MATCHMAKERS = {"covsde.architectures.matching", "covsde.architectures.registry", "covsde.extend"}
 RECORDS = {"PathRecord", "Record"}

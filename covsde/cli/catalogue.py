@@ -68,6 +68,11 @@ EXPERIMENTS = (
         "arXiv 2104.11734, 2106.06615",
     ),
     Experiment(
+        "posterior_calibration",
+        "Bayesian posterior at proportional depth and width: ranks of truths, and the paths it rests on",
+        "arXiv 2605.30860, 2212.14457",
+    ),
+    Experiment(
         "shape_by_gradient",
         "a ReLU shaped by gradient descent so that a correlation ends where it is asked to, in networks too",
         "arXiv 2206.02768",

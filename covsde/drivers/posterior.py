@@ -7,9 +7,7 @@ averages over prior paths with weights F(V_T).
 Source: Hanin, Jiang (2026), arXiv 2605.30860, for the first order in depth/width.
 """
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,33 +16,7 @@ from numpy.typing import NDArray
 from covsde.inputs.data import check_observations
 from covsde.results.estimate import Estimate
 from covsde.results.output_law import valid_covariances
-
-_FEW = 100
-
-
-class EffectiveSampleSizeWarning(UserWarning):
-    """Importance weights rest on so few paths that estimates and their standard errors cannot be trusted."""
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """Posterior of outputs and kernel, from importance weights over the paths of an ensemble.
-
-    Attributes:
-        log_evidence: log E F(V), value and standard error, shape ().
-        predictive_mean: posterior mean of f on all m inputs, (m,) or (m, outputs) as the targets.
-        kernel: posterior mean of V on all m inputs, (m, m).
-        weights: normalised importance weights, shape (paths,), 0 for paths that had stopped.
-        effective_sample_size: (Σ weights)²/Σ weights², between 1 and the number of valid paths.
-        left_out: number of paths that had stopped and are not averaged over.
-    """
-
-    log_evidence: Estimate
-    predictive_mean: Estimate
-    kernel: Estimate
-    weights: NDArray[np.float64]
-    effective_sample_size: float
-    left_out: int
+from covsde.results.posterior import Posterior, as_targets, pareto_shape, regressions, warn_of_weights
 
 
 def posterior(
@@ -67,40 +39,28 @@ def posterior(
 
     Warns:
         FailedPathsWarning: if paths had stopped: everything is then conditional on survival.
-        EffectiveSampleSizeWarning: if the effective sample size is below 100.
+        EffectiveSampleSizeWarning: if the effective sample size is below 100, or the weights' Pareto shape above 0.7.
 
     Source: Bayes' rule for the Gaussian mixture of `OutputLaw`; arXiv 2605.30860.
     """
     V = valid_covariances(ensemble, tau, "the posterior")
     y, chosen, noise = check_observations(targets, observed, noise_variance, V.shape[1])
     k = int(np.argmin(np.abs(ensemble.tau - tau)))
-    values = np.linalg.cholesky(V[:, chosen[:, None], chosen] + noise * np.eye(chosen.size))
-    half = np.linalg.solve(values, np.broadcast_to(y, (V.shape[0], *y.shape)))
-    u = np.linalg.solve(np.swapaxes(values, 1, 2), half)
-    outputs = y.shape[1]
-    log_det = 2 * np.sum(np.log(np.diagonal(values, axis1=1, axis2=2)), axis=1)
-    log_F = -0.5 * (outputs * (log_det + chosen.size * np.log(2 * np.pi)) + np.sum(half * half, axis=(1, 2)))
+    log_F, predictions = regressions(V, y, chosen, noise)
     top = log_F.max()
     F = np.exp(log_F - top)
     n = F.size
     weights = F / F.sum()
-    size = float(1 / np.sum(weights**2))
-    if size < _FEW:
-        warnings.warn(
-            f"the posterior rests on an effective sample of {size:.1f} of {n} paths: use more paths, or a larger "
-            "noise_variance.",
-            EffectiveSampleSizeWarning,
-            stacklevel=2,
-        )
+    size, shape = float(1 / np.sum(weights**2)), pareto_shape(log_F)
+    warn_of_weights(size, shape, n, "use sequential_posterior, more paths, or a larger noise_variance")
     error = F.std(ddof=1) / F.mean() / np.sqrt(n) if n > 1 else np.nan
     evidence = Estimate(np.asarray(top + np.log(F.mean())), np.asarray(error))
-    prediction = _weighted(weights, V[:, :, chosen] @ u)
-    if np.ndim(targets) == 1:
-        prediction = Estimate(prediction.value[:, 0], prediction.standard_error[:, 0])
+    prediction = as_targets(targets, _weighted(weights, predictions))
     alive = ensemble.alive[k]
     everywhere = np.zeros(alive.size)
     everywhere[alive] = weights
-    return Posterior(evidence, prediction, _weighted(weights, V), everywhere, size, int(np.sum(~alive)))
+    stopped = int(np.sum(~alive))
+    return Posterior(evidence, prediction, _weighted(weights, V), everywhere, size, stopped, shape, families=size)
 
 
 def _weighted(weights: NDArray[np.float64], x: NDArray[np.float64]) -> Estimate:

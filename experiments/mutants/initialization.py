@@ -231,9 +231,9 @@ INITIALIZATION = (
     ),
     Mutant(
         "posterior: ½ of the likelihood",
-        "drivers/posterior.py",
-        "log_F = -0.5 * (",
-        "log_F = -0.55 * (",
+        "results/posterior.py",
+        "log_F = -0.5 * (y.shape",
+        "log_F = -0.55 * (y.shape",
         _BAYES,
     ),
     Mutant(

@@ -184,7 +184,7 @@ def network_output_density(
             2 * math.pi * v0
         )
     values = np.full(points.shape, at_zero)
-    values[points > 0] = _inverse_mellin(log_moment, points[points > 0])
+    values[points > 0] = inverse_mellin(log_moment, points[points > 0])
     return values
 
 
@@ -303,7 +303,8 @@ def _relu_layer(n: int, u: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(u * math.log(4 / n) + top + np.log(np.sum(np.exp(terms - top), axis=0)))
 
 
-def _inverse_mellin(log_moment: Callable[[NDArray[Any]], NDArray[Any]], f: NDArray[np.float64]) -> NDArray[np.float64]:
+def inverse_mellin(log_moment: Callable[[NDArray[Any]], NDArray[Any]], f: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Density at f > 0 of a symmetric variable whose log E f^{2u} is given for complex u of real part above -1/2."""
     # p(f) = f · (1/2π) ∫ E[f^{2(s-1)}] f^{-2s} dy over s = c + iy, on the line nearest to the saddle of each point. The
     # first pole is at 1/2; the integrand decays at least like e^{-π|y|/2} times a Gaussian of variance about c.
     lines = 0.5 + np.geomspace(0.25, 1e4, 150)
