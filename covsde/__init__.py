@@ -2,6 +2,7 @@
 
 from covsde import _command as _command
 from covsde import extend as extend
+from covsde import scaling as scaling
 from covsde import testing as testing
 from covsde._moved import announce as _announce
 from covsde.activations import AbstractActivation as AbstractActivation

@@ -15,7 +15,7 @@ FILE, FUNCTION, PARAMETERS, LOOSE = 400, 80, 8, 8
 # From the top down; rooms of one floor do not see each other. What is left of the package is its front.
 FLOORS = (
     ("cli", "testing"),
-    ("extend",),
+    ("extend", "scaling"),
     ("drivers",),
     ("architectures",),
     ("comparison", "run"),
@@ -36,7 +36,12 @@ OPTIONAL = {
     "arviz_stats",
 }  # heavy, or not installed everywhere
 HYPERPARAMETERS = {"blocks", "attention"}  # of a family; no equations
-MATCHMAKERS = {"covsde.architectures.matching", "covsde.architectures.registry", "covsde.extend"}
+MATCHMAKERS = {
+    "covsde.architectures.matching",
+    "covsde.architectures.registry",
+    "covsde.extend",
+    "covsde.scaling",
+}
 RECORDS = {"PathRecord", "Record"}
 
 TASK = "minibatches of data and labels: room for the Task of training once that has batches"

@@ -85,6 +85,9 @@ def describe(module: eqx.Module) -> str:
     for name, value in vars(module).items():
         if name == ASSUMED:
             continue
+        if isinstance(value, np.ndarray) and value.ndim:
+            parts.append(f"{name}={value.dtype.name}{list(value.shape)}")
+            continue
         if value is None or (not isinstance(value, eqx.Module) and not callable(value) and value == defaults[name]):
             continue
         if isinstance(value, eqx.Module):
