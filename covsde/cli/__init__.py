@@ -1,4 +1,4 @@
-"""The command `covsde`: compare, train, list and doctor."""
+"""The command `covsde`: compare, train, scaling, list and doctor."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import jax
 
 import covsde
-from covsde.cli import compare, train
+from covsde.cli import compare, scaling, train
 from covsde.cli.catalogue import EXPERIMENTS
 from covsde.cli.inputs import Refusal
 from covsde.inputs.text import NUMBER
@@ -51,13 +51,16 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; it refuses with a sentence."""
     whole = _Parser(prog="covsde", description=covsde.__doc__, allow_abbrev=False)
     whole.add_argument("--version", action="version", version=f"covsde {covsde.__version__}")
-    commands = whole.add_subparsers(dest="command", metavar="{compare,train,list,doctor}")
+    commands = whole.add_subparsers(dest="command", metavar="{compare,train,scaling,list,doctor}")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     compare.add(command("compare", "Simulate the infinite limit and finite networks on your inputs, and compare them."))
     train.add(command("train", "Train the infinite limit and finite networks on your inputs, and compare them."))
+    scaling.add(
+        command("scaling", "Predict and measure how kernel regression on your inputs improves with more of them.")
+    )
     command("list", "List the experiments that come with the repository.")
     command("doctor", "Print versions and check that this machine computes correctly.")
     return whole
@@ -82,6 +85,8 @@ def _run(args: argparse.Namespace) -> int:
         return compare.run(args)
     if args.command == "train":
         return train.run(args)
+    if args.command == "scaling":
+        return scaling.run(args)
     if args.command == "list":
         return _list()
     return _doctor()
@@ -110,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         if args.command is None:
-            raise Refusal("name a command: compare, train, list or doctor (see covsde --help).")  # noqa: TRY301
+            raise Refusal("name a command: compare, train, scaling, list or doctor (see covsde --help).")  # noqa: TRY301
         return _run(args)
     except (Refusal, ValueError, ImportError, OSError) as error:
         print(f"covsde: error: {_as_options(' '.join(str(error).split()), args)}", file=sys.stderr)

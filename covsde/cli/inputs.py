@@ -60,8 +60,8 @@ def add_inputs(add: Callable[..., Any]) -> None:
     )
 
 
-def read_inputs(args: argparse.Namespace) -> Inputs:
-    """The inputs that the arguments name, checked."""
+def read_inputs(args: argparse.Namespace, most: int | None = MOST_INPUTS) -> Inputs:
+    """The inputs that the arguments name, checked; without --rows the first `most` of them, or all."""
     if (args.inputs is None) == (args.gram is None):
         raise Refusal("give either --inputs FILE or --gram FILE.")
     path: Path = args.inputs or args.gram
@@ -84,9 +84,9 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     rows = (
         [i for i in range(total) if i not in tests] if args.rows is None else _numbers("--rows", args.rows, total, path)
     )
-    if args.rows is None and len(rows) > MOST_INPUTS:
-        rows = rows[:MOST_INPUTS]
-        notes.append(f"Using the first {MOST_INPUTS} of {total} inputs; choose others with --rows.")
+    if args.rows is None and most is not None and len(rows) > most:
+        rows = rows[:most]
+        notes.append(f"Using the first {most} of {total} inputs; choose others with --rows.")
     if set(rows) & set(tests):
         raise Refusal(f"--test-rows and --rows share row {min(set(rows) & set(tests))}: train it or test it.")
     if not rows:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,7 @@ def hold_against_networks(
     for part in (limit, *networks):
         part.plan.check_room()
     checkpoints = args.out / "checkpoint"
-    busy = f"--out: another covsde is writing to {args.out}; wait for it, or choose another directory."
-    with _directory(args.out), locked(args.out, busy):
+    with directory(args.out), locked(args.out, busy(args.out)):
         say(f"covsde {covsde.__version__}: {describe(architecture)}")
         for note in notes:
             say(note)
@@ -140,7 +140,7 @@ def hold_against_networks(
         with _failures_as_notes(failed):
             results = [timed(part) for part in (limit, *networks)]
             comparison = compare(*results)
-            files = _publish(comparison, args.out)
+            files = publish(partial(_write, comparison), args.out)
         if args.resume:
             for part in (limit, *networks):
                 folder, coarse = checkpoints / part.name, part.plan.coarse
@@ -160,8 +160,13 @@ def hold_against_networks(
     return 0
 
 
+def busy(out: Path) -> str:
+    """What to say to whoever wants to write where another run does."""
+    return f"--out: another covsde is writing to {out}; wait for it, or choose another directory."
+
+
 @contextmanager
-def _directory(path: Path) -> Iterator[None]:
+def directory(path: Path) -> Iterator[None]:
     """Make a directory that can be written to; if the block fails, remove what was made and left empty."""
     made = []
     try:
@@ -210,22 +215,22 @@ def _failures_as_notes(notes: list[str]) -> Iterator[None]:
         yield
 
 
-def _strict_json(x: Any) -> Any:
+def strict_json(x: Any) -> Any:
     """The same with NaN as null and infinities as strings, for which JSON has no numbers."""
     if isinstance(x, dict):
-        return {key: _strict_json(value) for key, value in x.items()}
+        return {key: strict_json(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
-        return [_strict_json(value) for value in x]
+        return [strict_json(value) for value in x]
     if isinstance(x, float) and not math.isfinite(x):
         return None if math.isnan(x) else str(x)
     return x
 
 
-def _publish(comparison: CurveComparison, out: Path) -> list[str]:
+def publish(write: Callable[[Path], list[str]], out: Path) -> list[str]:
     """Write everything, in the place of an earlier run's files only once all of it is there."""
     try:
         with together(out) as folder:
-            return _write(comparison, folder)
+            return write(folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise Refusal(
@@ -243,7 +248,7 @@ def _others(out: Path, files: list[str]) -> list[str]:
 def _write(comparison: CurveComparison, out: Path) -> list[str]:
     for suffix in ("png", "pdf"):
         comparison.plot(out / f"comparison.{suffix}")
-    text = json.dumps(_strict_json(comparison.to_dict()), indent=1, allow_nan=False)
+    text = json.dumps(strict_json(comparison.to_dict()), indent=1, allow_nan=False)
     (out / "comparison.json").write_text(text + "\n")
     comparison.limit.save(out / "limit.npz")
     names = [f"network-width-{network.metadata['width']}.npz" for network in comparison.networks]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-_LIMIT_COLOUR = "#0072B2"
-_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+LIMIT_COLOUR = "#0072B2"
+COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 _MARKERS = "os^Dv*"
 _MOST_MARKERS = {1: 11}  # by number of networks; 6, every other tenth, for more
 
@@ -99,11 +99,11 @@ def _draw_curves(ax: "Axes", results: Sequence[Any], curve: Callable[[Any], Curv
     x, *_ = along = curve(limit)
     low, middle, high = _bands(along)
     if limit.deterministic:
-        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{name_of(limit, figure=True)} (deterministic)")
+        ax.plot(x, middle, color=LIMIT_COLOUR, linewidth=2, label=f"{name_of(limit, figure=True)} (deterministic)")
     else:
         band = f"{name_of(limit, figure=True)}, 10–90%"
-        ax.fill_between(x, low, high, color=_LIMIT_COLOUR, alpha=0.22, linewidth=0, label=band)
-        ax.plot(x, middle, color=_LIMIT_COLOUR, linewidth=2, label=f"{name_of(limit, figure=True)}, median")
+        ax.fill_between(x, low, high, color=LIMIT_COLOUR, alpha=0.22, linewidth=0, label=band)
+        ax.plot(x, middle, color=LIMIT_COLOUR, linewidth=2, label=f"{name_of(limit, figure=True)}, median")
     count = len(networks)
     most = _MOST_MARKERS.get(count, 6)
     apart = min(0.014, 0.05 / count) * float(x[-1] - x[0])
@@ -119,7 +119,7 @@ def _draw_curves(ax: "Axes", results: Sequence[Any], curve: Callable[[Any], Curv
             middle[shown],
             yerr=np.stack([middle - low, upper])[:, shown],
             fmt=_MARKERS[k % len(_MARKERS)],
-            color=_COLOURS[k % len(_COLOURS)],
+            color=COLOURS[k % len(COLOURS)],
             markersize=4.5,
             elinewidth=1,
             capsize=2,
@@ -138,11 +138,11 @@ def _draw_densities(ax: "Axes", results: Sequence[Any], curve: Callable[[Any], C
         for k, x in enumerate(finite):
             if results[k].deterministic:
                 for point in x:
-                    ax.axvline(float(point), color=_LIMIT_COLOUR, linewidth=2)
+                    ax.axvline(float(point), color=LIMIT_COLOUR, linewidth=2)
                 continue
             # Over all values, so that tails beyond the axis do not inflate the rest.
             density = np.histogram(x, bins)[0] / max(x.size, 1) / (bins[1] - bins[0])
-            colour = _LIMIT_COLOUR if k == 0 else _COLOURS[(k - 1) % len(_COLOURS)]
+            colour = LIMIT_COLOUR if k == 0 else COLOURS[(k - 1) % len(COLOURS)]
             if k == 0:
                 ax.stairs(density, bins, color=colour, alpha=0.3, fill=True)
             ax.stairs(density, bins, color=colour, linewidth=2 if k == 0 else 1.3)

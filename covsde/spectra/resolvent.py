@@ -11,7 +11,7 @@ with the two responses R₁ = 1 - D/P of the samples and R₃ = 1 - D/N of the f
 Source: arXiv 2402.01092; derived anew by the cavity method, see docs/limits/scaling_laws.md.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,23 @@ class Sizes(NamedTuple):
         """The bottleneck."""
         return float(min(self))
 
+    def response(self, D: float | complex) -> tuple[float | complex, float | complex]:
+        """z/κ = R₁R₃, and its derivative with respect to D."""
+        a, b = 1 - D / self.samples, 1 - D / self.features
+        return a * b, -b / self.samples - a / self.features
+
+
+@runtime_checkable
+class Response(Protocol):
+    """How a random matrix answers: z = κ r(D(κ))."""
+
+    @property
+    def least(self) -> float:
+        """The D at which r vanishes."""
+
+    def response(self, D: float | complex) -> tuple[float | complex, float | complex]:
+        """r(D) ≥ 1 - D/least and r'(D)."""
+
 
 def degrees(kappa: float, modes: Modes) -> float:
     """D(κ) = Σ λ/(λ + κ), the effective number of modes above κ ≥ 0."""
@@ -71,7 +88,7 @@ def degrees(kappa: float, modes: Modes) -> float:
     return float(modes.counts @ np.divide(x, x + kappa, out=np.zeros_like(x), where=x > 0))
 
 
-def real_kappa(z: float, modes: Modes, sizes: Sizes) -> float:
+def real_kappa(z: float, modes: Modes, sizes: Response) -> float:
     """The root κ ≥ 0 that belongs to z ≥ 0.
 
     Args:
@@ -91,14 +108,13 @@ def real_kappa(z: float, modes: Modes, sizes: Sizes) -> float:
         return least
 
     def gap(kappa: float) -> float:
-        D = degrees(kappa, modes)
-        return kappa * (1 - D / sizes.samples) * (1 - D / sizes.features) - z
+        return float(np.real(kappa * sizes.response(degrees(kappa, modes))[0] - z))
 
-    high = z + trace * (1 / sizes.samples + 1 / sizes.features) + least
+    high = z + 2 * trace / sizes.least + least
     return float(brentq(gap, least * (1 + 1e-15) + 1e-300, 2 * high + 1, xtol=1e-300, rtol=1e-15))
 
 
-def kappas(z: NDArray[np.complex128], modes: Modes, sizes: Sizes) -> NDArray[np.complex128]:
+def kappas(z: NDArray[np.complex128], modes: Modes, sizes: Response) -> NDArray[np.complex128]:
     """κ at each of the nodes, by Newton's method on the way from a positive z to the first node and from node to node.
 
     Args:
@@ -113,14 +129,13 @@ def kappas(z: NDArray[np.complex128], modes: Modes, sizes: Sizes) -> NDArray[np.
         ArithmeticError: where Newton's method does not follow.
     """
     x, nx = modes.eigenvalues, modes.counts * modes.eigenvalues
-    P, N = sizes
 
     def newton(z: complex, kappa: complex) -> complex | None:
         for _ in range(_NEWTON):
             r = 1 / (x + kappa)
             D, slope = complex(nx @ r), -complex(nx @ (r * r))
-            a, b = 1 - D / P, 1 - D / N
-            step = (kappa * a * b - z) / (a * b - kappa * slope * (b / P + a / N))
+            value, derivative = sizes.response(D)
+            step = (kappa * value - z) / (value + kappa * slope * derivative)
             kappa = kappa - step
             if abs(step) < 1e-14 * abs(kappa):
                 return complex(kappa)

@@ -135,11 +135,9 @@ def white(modes: int = 400) -> Any:
 
 
 def with_rest(source: float, capacity: float, modes: int) -> Any:
-    """A power law cut off at M modes, whose target beyond them lies along a mode that is not learned."""
+    """A power law cut off at M modes, whose target beyond them lies along no mode."""
     k, rest = np.arange(1.0, modes + 1), (modes + 0.5) ** (1 - source) / (source - 1)
-    never = 1e-30
-    w = np.append(k ** ((capacity - source) / 2), (rest / never) ** 0.5)
-    return cs.scaling.Spectrum(np.append(k**-capacity, never), w)
+    return cs.scaling.Spectrum(k**-capacity, k ** ((capacity - source) / 2), rest)
 
 
 def drawn_orthogonal(eigenvalues: Any, target: Any, seen: int, penalty: float, rng: Any) -> tuple[float, float]:

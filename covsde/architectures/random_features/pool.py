@@ -1,16 +1,12 @@
 """Kernel regression on a user's data: samples are drawn without replacement from a finite pool of n inputs.
 
 The pool's kernel K = n U Λ Uᵀ gives modes ψ_k(x_μ) = √(nλ_k) U_μk, of which P rows are seen. Rows of an orthogonal
-matrix are not independent, so a projection takes the place of the Wishart matrix. With δ = D(κ)/n and p = P/n
-
-    z = κ m,    m = (1 - δ/p)/(1 - δ),    losses = (∂m/∂t, m - z ∂m/∂z) Σ λw² (κ/(κ + λ))²
-
-on all n inputs and on the P of them, where t adds to every eigenvalue of the projection. As n → ∞ this is `ridge`.
-
-Source: derived for this library from the S-transform of a projection, docs/limits/scaling_laws.md.
+matrix are not independent: see spectra/projection.py. As n → ∞ losses are those of `RandomFeatures` with N = ∞.
 """
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -18,19 +14,21 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import brentq
 
+from covsde.architectures.random_features.architecture import checked_times
 from covsde.architectures.random_features.spectrum import Spectrum
 from covsde.inputs.arguments import finite_number, one_line, positive_int
 from covsde.inputs.data import check_target_columns
 from covsde.inputs.gram import check_gram, real_array
 from covsde.numerics.keys import generator, recorded_generator, recorded_key, typed_key
+from covsde.numerics.laplace import inverse_laplace
 from covsde.results.scaling import LossCurves, ScalingLaw
 from covsde.results.status import PathStatus
 from covsde.run.chunks import Chunks
 from covsde.run.metadata import versions
 from covsde.run.plan import Plan, question
-from covsde.spectra.resolvent import Modes, Sizes, degrees, real_kappa
+from covsde.spectra.projection import Pool, pool_plateau, pool_two_point
+from covsde.spectra.resolvent import Modes
 
 _DOUBLE = np.dtype(np.float64)
 _CHUNK = 4
@@ -116,7 +114,8 @@ class KernelRegression(eqx.Module):
 
     def __init__(self, K: Any, targets: Any, penalty: float = 0.0):
         self.spectrum = Spectrum.from_kernel(K, targets)
-        self.K, self.targets = check_gram(K, name="K"), check_target_columns(targets, len(self.spectrum.eigenvalues))
+        self.K = check_gram(K, name="K")
+        self.targets = check_target_columns(targets, len(self.K))
         self.penalty = finite_number("penalty", penalty)
         if self.penalty < 0:
             raise ValueError(f"penalty must be ≥ 0, got {penalty}; 0 interpolates.")
@@ -133,15 +132,10 @@ class KernelRegression(eqx.Module):
         Raises:
             ValueError: for other numbers of samples.
         """
-        P, n = self._samples(samples), len(self.K)
-        lost = float(np.sum(self.targets**2) / n) - self.spectrum.modes.energy
-        found = np.array([self._law(int(size)) for size in P])
-        # What lies along no mode is on every input, and no rounding.
-        pool, train = found.T + (lost if lost > 1e-9 * self.spectrum.modes.energy else 0.0)
-        share = P / n
-        test = (pool - share * train) / (1 - share)
-        metadata = {"kind": "limit", "label": "theory", "deterministic": True, **self._described()}
-        return ScalingLaw(np.array([PathStatus.FINE]), metadata, P, test, train)
+        P, n, modes = self._samples(samples), len(self.K), self.spectrum.modes
+        found = [pool_losses(modes, Pool(float(size), float(n)), self.penalty / size) for size in P]
+        pool, train = np.array(found).T
+        return self._law(P, pool, train, P / n, time="samples")
 
     def measured(self, samples: Any, draws: int = 20, key: Any = 0, progress: bool | None = None) -> LossCurves:
         """The same of regression on inputs that are drawn: the larger sets of a draw hold the smaller ones.
@@ -158,7 +152,33 @@ class KernelRegression(eqx.Module):
         Raises:
             ValueError: for other numbers of samples.
         """
-        return _measured(self, self._samples(samples), draws, key, progress)
+        P = self._samples(samples)
+        return _measured(self, Settings(P, {"time": "samples"}, draws, key, progress), self._by_samples)
+
+    def predicted_flow(self, times: Any, samples: int) -> ScalingLaw:
+        """Losses of gradient flow ḟ = K(y - f)/P on P inputs, without penalty.
+
+        Args:
+            times: t, finite, increasing, (times,).
+            samples: P, below n.
+
+        Returns:
+            Test and train loss, (times,) each; test as for `predicted`.
+
+        Raises:
+            ValueError: for other times or samples.
+        """
+        t, P = checked_times(times), self._samples(samples)
+        pool, train = pool_flow(t, self.spectrum.modes, Pool(float(P[0]), float(len(self.K))))
+        return self._law(t, pool, train, P[0] / len(self.K), time="flow", samples=int(P[0]))
+
+    def measured_flow(
+        self, times: Any, samples: int, draws: int = 20, key: Any = 0, progress: bool | None = None
+    ) -> LossCurves:
+        """The same of gradient flow on inputs that are drawn; arguments as for `predicted_flow` and `measured`."""
+        t, P = checked_times(times), int(self._samples(samples)[0])
+        settings = Settings(t, {"time": "flow", "samples": P}, draws, key, progress)
+        return _measured(self, settings, partial(self._by_time, P))
 
     def _samples(self, samples: Any) -> NDArray[np.float64]:
         P = np.atleast_1d(real_array("samples", samples, "whole numbers of shape (sizes,)")).astype(np.float64)
@@ -171,47 +191,50 @@ class KernelRegression(eqx.Module):
         return P
 
     def _described(self) -> dict[str, Any]:
-        return {"time": "samples", "pool": len(self.K), "penalty": self.penalty, "versions": versions()}
+        return {"pool": len(self.K), "penalty": self.penalty, "versions": versions()}
 
-    def _law(self, P: int) -> tuple[float, float]:
-        return pool_losses(self.spectrum.modes, P, len(self.K), self.penalty / P)
+    def _law(self, points: NDArray[Any], pool: Any, train: Any, share: Any, **more: Any) -> ScalingLaw:
+        metadata = {"kind": "limit", "label": "theory", "deterministic": True, **self._described(), **more}
+        return ScalingLaw(np.array([PathStatus.FINE]), metadata, points, (pool - share * train) / (1 - share), train)
+
+    def _by_samples(self, points: NDArray[np.float64], order: NDArray[np.int_]) -> list[list[float]]:
+        K, y, test, train = self.K, self.targets, [], []
+        for size in points.astype(int):
+            seen, unseen = order[:size], order[size:]
+            weights, residual = _regress(K[np.ix_(seen, seen)], y[seen], self.penalty)
+            test.append(float(np.sum((K[np.ix_(unseen, seen)] @ weights - y[unseen]) ** 2) / len(unseen)))
+            train.append(float(np.sum(residual**2) / size))
+        return [test, train]
+
+    def _by_time(self, P: int, points: NDArray[np.float64], order: NDArray[np.int_]) -> list[list[float]]:
+        K, y, seen, unseen = self.K, self.targets, order[:P], order[P:]
+        x, U = np.linalg.eigh(K[np.ix_(seen, seen)] / P)
+        x = np.maximum(x, 0.0)
+        along, across, test, train = U.T @ y[seen], K[np.ix_(unseen, seen)] @ U / P, [], []
+        for t in points:
+            gained = -np.expm1(-x * t) / np.where(x > 0, x, 1.0)
+            test.append(float(np.sum((across @ (gained[:, None] * along) - y[unseen]) ** 2) / len(unseen)))
+            train.append(float(np.sum((np.exp(-x * t)[:, None] * along) ** 2) / P))
+        return [test, train]
 
 
-def pool_losses(modes: Modes, P: int, n: int, z: float) -> tuple[float, float]:
+def pool_losses(modes: Modes, pool: Pool, z: float) -> tuple[float, float]:
     """Loss on the whole pool and on the P inputs that are drawn from it, at ridge z = δ/P ≥ 0."""
-    x, count = modes.eigenvalues, modes.counts
-    p = P / n
-    kappa = _pool_kappa(modes, P, n, z)
-    if kappa == 0:
-        return 0.0, 0.0
-    missed = kappa / (kappa + x)
-    q = float(count @ (x / (x + kappa) * missed)) / n
-    base = float(count @ (modes.energies * missed**2))
-    delta = degrees(kappa, modes) / n
-    if z == 0:
-        return base / (1 - (delta - q) / p), 0.0
-    m = z / kappa
-    theta = m * (1 - delta) / delta
-    # tr 1/(θ + B) of the projection B, and its derivative.
-    g, slope = (1 - p) / theta + p / (theta + 1 / p), -(1 - p) / theta**2 - p / (theta + 1 / p) ** 2
-    raised = -theta * slope / (q + theta * (g + theta * slope) * (1 - q / (delta * (1 - delta))))
-    return m * raised * base, m / (1 + q * (1 / (p - delta) - 1 / (1 - delta))) * base
+    if z > 0:
+        found = pool_two_point(np.array([z], complex), modes, pool)
+        return tuple(float(np.real(z * z * C[0, 0])) for C in found)  # type: ignore[return-value]
+    return pool_plateau(modes, pool)
 
 
-def _pool_kappa(modes: Modes, P: int, n: int, z: float) -> float:
-    """The root of z = κ (1 - D/P)/(1 - D/n)."""
-    least = real_kappa(0.0, modes, Sizes(P, np.inf))
-    if z == 0:
-        return least
-
-    def gap(s: float) -> float:
-        kappa = least + np.exp(s)
-        D = degrees(kappa, modes)
-        return float(kappa * (1 - D / P) / (1 - D / n) - z)
-
-    trace = float(modes.counts @ modes.eigenvalues)
-    low, high = np.log(z) - 40, np.log(z + trace) + 5
-    return least + float(np.exp(brentq(gap, low, high, xtol=1e-14)))
+def pool_flow(times: NDArray[np.float64], modes: Modes, pool: Pool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Losses of gradient flow on the whole pool and on the samples, (times,) each."""
+    found = np.full((len(times), 2), modes.energy)
+    for k, t in enumerate(times):
+        if t > 0:
+            nodes = inverse_laplace(t)
+            both = np.concatenate([nodes.weights, nodes.weights.conj()])
+            found[k] = [2 * np.real(nodes.weights @ C @ both) for C in pool_two_point(nodes.z, modes, pool)]
+    return found[:, 0], found[:, 1]
 
 
 def _regress(
@@ -227,36 +250,48 @@ def _regress(
     return U @ (along / x[:, None]), y - U @ along if len(x) < len(y) else np.zeros_like(y)
 
 
+class Settings(NamedTuple):
+    """What is measured, and how often.
+
+    Attributes:
+        points: numbers of samples, or times.
+        metadata: what they are.
+        draws: how many.
+        key: seed or JAX key.
+        progress: show a bar.
+    """
+
+    points: NDArray[np.float64]
+    metadata: dict[str, Any]
+    draws: int
+    key: Any
+    progress: bool | None
+
+
 @question
 def _measured(
-    regression: KernelRegression, P: NDArray[np.float64], draws: int, key: Any, progress: bool | None
+    regression: KernelRegression,
+    settings: Settings,
+    one: Callable[[NDArray[np.float64], NDArray[np.int_]], list[list[float]]],
 ) -> Plan[LossCurves]:
-    K, y, n = regression.K, regression.targets, len(regression.K)
-
-    def one(order: NDArray[np.int_]) -> tuple[list[float], list[float]]:
-        test, train = [], []
-        for size in P.astype(int):
-            seen, unseen = order[:size], order[size:]
-            weights, residual = _regress(K[np.ix_(seen, seen)], y[seen], regression.penalty)
-            test.append(float(np.sum((K[np.ix_(unseen, seen)] @ weights - y[unseen]) ** 2) / len(unseen)))
-            train.append(float(np.sum(residual**2) / size))
-        return test, train
+    points, more, draws, key, progress = settings
+    n = len(regression.K)
 
     def dispatch(chunk_key: Any, size: int) -> Any:
         with generator():
             orders = [np.asarray(jax.random.permutation(k, n)) for k in jax.random.split(chunk_key, size)]
-        return [one(order) for order in orders]
+        return [one(points, order) for order in orders]
 
     def finish(found: Any) -> dict[str, Any]:
         arrays = np.asarray(found)
         return {"test": arrays[:, 0].T, "train": arrays[:, 1].T, "status": np.full(len(arrays), PathStatus.FINE)}
 
     draws = positive_int("draws", draws)
-    metadata = {"kind": "network", "label": "kernel regression", **regression._described(), "paths": draws}
-    metadata |= {"seed": recorded_key(key), "generator": recorded_generator(key), "samples": P.tolist()}
+    metadata = {"kind": "network", "label": "kernel regression", **regression._described(), **more, "paths": draws}
+    metadata |= {"seed": recorded_key(key), "generator": recorded_generator(key), "points": points.tolist()}
     chunks = Chunks(dispatch, finish, {"test": 1, "train": 1, "status": 0}, typed_key(key), draws, _CHUNK, "draws")
 
     def result(arrays: Any, metadata: dict[str, Any]) -> LossCurves:
-        return LossCurves(metadata=metadata, times=P, **arrays)
+        return LossCurves(metadata=metadata, times=points, **arrays)
 
-    return Plan(chunks, metadata, _DOUBLE, result, 16 * len(P), progress)
+    return Plan(chunks, metadata, _DOUBLE, result, 16 * len(points), progress)

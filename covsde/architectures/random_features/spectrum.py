@@ -48,9 +48,10 @@ class Spectrum(AbstractSpectrum):
     Args:
         eigenvalues: λ_k ≥ 0, (M,), not all 0.
         target: w_k, (M,), or (M, outputs) for several targets, whose losses add up.
+        rest: variance of the target along no mode ≥ 0, which is never learned: noise that the test loss counts.
 
     Raises:
-        ValueError: for negative or infinite eigenvalues, or shapes that do not fit.
+        ValueError: for negative or infinite eigenvalues, shapes that do not fit, or a negative rest.
 
     Example:
         ```python
@@ -60,8 +61,9 @@ class Spectrum(AbstractSpectrum):
 
     eigenvalues: NDArray[np.float64]
     target: NDArray[np.float64]
+    rest: float
 
-    def __init__(self, eigenvalues: Any, target: Any):
+    def __init__(self, eigenvalues: Any, target: Any, rest: float = 0.0):
         x = real_array("eigenvalues", eigenvalues, "numbers of shape (modes,)").astype(np.float64)
         w = real_array("target", target, "coefficients of shape (modes,) or (modes, outputs)").astype(np.float64)
         if x.ndim != 1 or not np.all(np.isfinite(x)) or not np.any(x != 0):
@@ -76,7 +78,9 @@ class Spectrum(AbstractSpectrum):
                 f"target must hold one finite coefficient per eigenvalue, ({len(x)},) or ({len(x)}, outputs), got "
                 f"shape {w.shape}."
             )
-        self.eigenvalues, self.target = x, w
+        self.eigenvalues, self.target, self.rest = x, w, finite_number("rest", rest)
+        if self.rest < 0:
+            raise ValueError(f"rest must be a variance ≥ 0, got {rest}.")
 
     @classmethod
     def from_kernel(cls, K: Any, targets: Any) -> "Spectrum":
@@ -87,8 +91,8 @@ class Spectrum(AbstractSpectrum):
             targets: (n,), or (n, outputs).
 
         Returns:
-            λ_k, the eigenvalues of K/n from the largest, and w_k with y = Σ w_k ψ_k. Modes within rounding of 0 have
-            λ = w = 0, so that what of the targets lies along them is missing from Σ λw².
+            λ_k, the eigenvalues of K/n from the largest, and w_k with y = Σ w_k ψ_k. Modes within rounding of 0 are
+            none, and what of the targets lies along them is the `rest`.
 
         Raises:
             ValueError: for a K that is no covariance, or targets that do not fit.
@@ -105,19 +109,23 @@ class Spectrum(AbstractSpectrum):
             raise ValueError(f"targets must hold one finite row per input of K, {n}, got {len(y)}.")
         x, U = np.linalg.eigh(matrix / n)
         x, U = x[::-1], U[:, ::-1]
-        present = x > _ROUNDING * x[0]
-        w = np.where(present[:, None], U.T @ y, 0.0) / np.sqrt(n * np.where(present, x, 1.0))[:, None]
-        return cls(np.where(present, x, 0.0), w[:, 0] if w.shape[1] == 1 else w)
+        present, along = x > _ROUNDING * x[0], U.T @ y
+        w = along[present] / np.sqrt(n * x[present])[:, None]
+        return cls(x[present], w[:, 0] if w.shape[1] == 1 else w, float(np.sum(along[~present] ** 2)) / n)
 
     @property
     def modes(self) -> Modes:
-        """One block per mode."""
-        squares = self.target.reshape(len(self.target), -1) ** 2
-        return Modes(self.eigenvalues, self.eigenvalues * squares.sum(axis=1), np.ones(len(self.eigenvalues)))
+        """One block per mode, and one with λ = 0 for the rest if there is any."""
+        x, squares = self.eigenvalues, self.target.reshape(len(self.target), -1) ** 2
+        found = Modes(x, x * squares.sum(axis=1), np.ones(len(x)))
+        ends = (0.0, self.rest, 1.0)
+        return Modes(*map(np.append, found, ends)) if self.rest else found
 
     @property
     def drawable(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """λ_k (M,) and w_k (M,) or (M, outputs)."""
+        if self.rest:
+            raise ValueError(f"spectrum has rest={self.rest:.3g}, which no mode is drawn for: count it as noise=.")
         return self.eigenvalues, self.target
 
 
