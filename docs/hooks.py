@@ -18,6 +18,7 @@ GROUPS = {
     "ResNets": ("resnet",),
     "Mean-field networks": ("mean",),
     "Transformers": ("transformer",),
+    "Scaling laws": ("scaling",),
 }
 # A script whose picture stands elsewhere under docs/.
 ELSEWHERE = {"demo_digits": "digits.png"}

@@ -65,6 +65,11 @@ PAPERS = {
         2022,
         "Self-Consistent Dynamical Field Theory of Kernel Evolution in Wide Neural Networks",
     ),
+    "2402.01092": Paper("B. Bordelon, A. Atanasov, C. Pehlevan", 2024, "A Dynamical Model of Neural Scaling Laws"),
+    "2409.17858": Paper(
+        "B. Bordelon, A. Atanasov, C. Pehlevan", 2024, "How Feature Learning Can Improve Neural Scaling Laws"
+    ),
+    "2602.04774": Paper("B. Bordelon, F. Mori", 2026, "Theory of Optimal Learning Rate Schedules"),
     "2206.02768": Paper(
         "M. Li, M. Nica, D. Roy",
         2022,

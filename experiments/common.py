@@ -215,6 +215,12 @@ def teacher(trained: int, tested: int, seed: int, dimensions: int = 8) -> tuple[
     return cs.gram(x), x[:, 0] + (x[:, 1] ** 2 - 1) / 2
 
 
+def ticks(ax: Axes, x: Sequence[float]) -> None:
+    """Name these points of a logarithmic horizontal axis and no others."""
+    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.set_xticks([], minor=True)
+
+
 def replace(target: Path, save: Callable[[Path], Any]) -> None:
     """Save beside the target and move it there, so that an interrupted run leaves no half of a file."""
     temporary = target.with_name(f".{os.getpid()}-{target.name}")

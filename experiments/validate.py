@@ -32,6 +32,7 @@ SECTIONS = (
     "resnet",
     "trained_resnet",
     "mean_field",
+    "scaling",
     "transformer",
     "property_sweep",
 )

@@ -197,4 +197,34 @@ EXPERIMENTS = (
         "loss against learning rate over width and depth on digits, for SP, NTK, μP, √depth-μP and CompleteP",
         "arXiv 2309.16620, 2310.02244, 2505.01618",
     ),
+    Experiment(
+        "scaling_losses",
+        "random features: test and train loss over training for several widths, theory and students drawn and trained",
+        "arXiv 2402.01092",
+    ),
+    Experiment(
+        "scaling_frontier",
+        "compute-optimal random features: losses at fixed width, their envelope, the best width and time",
+        "arXiv 2402.01092",
+    ),
+    Experiment(
+        "scaling_ensembles",
+        "averaging students or widening one: ensembles over features and over data at fixed compute",
+        "arXiv 2402.01092",
+    ),
+    Experiment(
+        "scaling_features",
+        "features that learn: hard and easy tasks, finite widths, and the exponent of the loss",
+        "arXiv 2409.17858",
+    ),
+    Experiment(
+        "scaling_rates",
+        "optimal learning rates of online SGD over a horizon, for an easy and a hard task",
+        "arXiv 2602.04774",
+    ),
+    Experiment(
+        "scaling_digits",
+        "kernel regression on digits: learning curves predicted from a spectrum and measured",
+        "arXiv 2402.01092",
+    ),
 )
