@@ -400,6 +400,59 @@ def test_train_serves_test_rows_classes_and_momentum_of_resnets(folder):
     assert limit.test_losses.shape == limit.accuracy(trained=False).shape == (3,)
 
 
+POOL = ["scaling", "--inputs", "x.npy", "--targets", "y.npy", "--architecture", "mean-field", "--quick"]
+
+
+@pytest.fixture
+def pool(folder):
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    np.save("x.npy", x)
+    np.save("y.npy", (x[:, 0] > 0).astype(float))
+    np.save("few.npy", x[:9])
+    return folder
+
+
+def test_scaling_predicts_and_measures(pool, capsys):
+    assert main([*POOL, "--classes", "--samples", "5", "10", "20", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "capacity b = " in out
+    assert [line.split()[0] for line in out.splitlines() if line.lstrip()[:1].isdigit()] == ["5", "10", "20"]
+    produced = pool / "covsde-scaling"
+    curves = {f"{name}-{kind}.npz" for name in ("learning-curve", "training") for kind in ("theory", "measured")}
+    assert {path.name for path in produced.iterdir()} == {"scaling.png", "scaling.pdf", "scaling.json", *curves}
+    # The same that Python gives for the same seed.
+    x, y = np.load("x.npy"), np.load("y.npy")
+    K = covsde.kernels(covsde.MeanFieldMLP("tanh", 2), covsde.gram(x), save_at=[0.0, 1.0]).ntk
+    one = np.eye(2)[y.astype(int)]
+    regression = covsde.scaling.KernelRegression(K, one - one.mean(axis=0), penalty=float(np.trace(K)) / 40)
+    theory = covsde.scaling.ScalingLaw.load(produced / "learning-curve-theory.npz")
+    np.testing.assert_allclose(theory.test, regression.predicted([5, 10, 20]).test)
+    measured = covsde.scaling.LossCurves.load(produced / "learning-curve-measured.npz")
+    np.testing.assert_array_equal(measured.test, regression.measured([5, 10, 20], draws=4, key=0).test)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--inputs", "few.npy"], "--inputs must hold at least 20 inputs for a spectrum, got 9"),
+        (["--samples", "20", "10"], "--samples must increase and stay below the 40 inputs"),
+        (["--samples", "10", "40"], "--samples must increase and stay below the 40 inputs"),
+        (["--penalty", "-1"], "--penalty must be at least 0"),
+        (["--draws", "1"], "--draws must be an integer >= 2"),
+        (["--targets", "x.npy"], "x.npy"),
+        (["--classes", "--targets", "half.npy"], "--classes needs targets 0, 1, …"),
+        (["--architecture", "mlp"], "invalid choice: 'mlp'"),
+        (["--beta", "2"], "--beta has no meaning for --architecture mean-field"),
+    ],
+)
+def test_bad_arguments_of_scaling(pool, capsys, arguments, sentence):
+    np.save("half.npy", np.full(40, 0.5))
+    before = sorted(pool.rglob("*"))
+    assert sentence in refused([*POOL, *arguments], capsys)
+    assert sorted(pool.rglob("*")) == before
+
+
 def test_list(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out

@@ -88,7 +88,7 @@ def test_formulas_lists_and_links_are_rendered(site: Path) -> None:
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     built = "".join(page.read_text() for page in (site / "api").glob("*.html"))
     anchors = set(re.findall(r'id="covsde\.(?:[\w.]+\.)?(\w+)"', built))
-    named = vars(cs) | vars(extend)
+    named = vars(cs) | vars(extend) | vars(cs.scaling)
     public = {name for name, value in named.items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert public - anchors == set()
 
