@@ -6,6 +6,7 @@ from covsde.architectures.random_features.architecture import UnstableTrainingWa
 from covsde.architectures.random_features.draws import network as network
 from covsde.architectures.random_features.draws import train_networks as train_networks
 from covsde.architectures.random_features.draws import train_networks_online as train_networks_online
+from covsde.architectures.random_features.frontier import TruncatedSpectrumWarning as TruncatedSpectrumWarning
 from covsde.architectures.random_features.frontier import frontier as frontier
 from covsde.architectures.random_features.learning_rates import optimal_rates as optimal_rates
 from covsde.architectures.random_features.online import largest_rate as largest_rate

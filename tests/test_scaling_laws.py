@@ -473,6 +473,8 @@ def test_what_has_no_finite_loss_is_warned_of() -> None:
     spectrum = PowerLaw(1.5, 1.25, modes=200)
     with pytest.warns(scaling.UnstableTrainingWarning, match="double descent"):
         assert RandomFeatures(spectrum, 50, 50).plateau()[0] == INF
+    with pytest.warns(scaling.TruncatedSpectrumWarning, match="cut the power law off"):
+        scaling.frontier(RandomFeatures(spectrum), [1e3])
     with pytest.warns(scaling.UnstableTrainingWarning, match="gradient descent diverges"):
         law = RandomFeatures(spectrum, 50, 80).losses([1, 50], rate=3.0)
     assert law.test[1] > law.test[0]

@@ -14,7 +14,7 @@ INF = math.inf
 
 
 def _exact() -> list[str]:
-    lines = ["### Closed forms", "", "White spectrum, M = 400, |w| = 1; power law a = 1.5, b = 1.25.", ""]
+    lines = ["### Closed forms", "", "White spectrum, M = 400, w·w = 1; power law a = 1.5, b = 1.25.", ""]
     lines += header("quantity", "theory", "exact", "difference")
     white = S.Spectrum(np.ones(400), np.full(400, 400**-0.5))
     cut = S.PowerLaw(1.5, 1.25, modes=300)
@@ -66,8 +66,8 @@ def _drawn(scale: int) -> list[str]:
 
 
 def _learned(scale: int) -> list[str]:
-    lines = ["### Features that learn", "", "All of w and B integrated; a = 1.5, b = 1.25, M = 300.", ""]
-    lines += header("N, P, γ, t", "test, theory", "drawn", "|w|², theory", "drawn", "z test, train, |w|²")
+    lines = ["### Features that learn", "", "All of w and B integrated, ω = w·w; a = 1.5, b = 1.25, M = 300.", ""]
+    lines += header("N, P, γ, t", "test, theory", "drawn", "ω, theory", "drawn", "z test, train, ω")
     spectrum = S.PowerLaw(1.5, 1.25, modes=300)
     for k, (N, P, gamma) in enumerate(((80, INF, 1.0), (80, 150, 1.0), (150, 80, 0.3))):
         model = S.LearnedFeatures(spectrum, N, P, rate=gamma)

@@ -3,6 +3,7 @@
 Source: arXiv 2402.01092; N* ~ C^{1/(1+b)} and L* ~ C^{-(a-1)/(1+b)} for power laws with a - 1 < b.
 """
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -10,11 +11,19 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from covsde.architectures.random_features.architecture import AbstractRandomFeatures
+from covsde.architectures.random_features.spectrum import PowerLaw
 from covsde.inputs.arguments import instance_of
 from covsde.inputs.gram import real_array
 from covsde.results.scaling import Frontier
+from covsde.spectra.resolvent import Sizes, real_kappa
 
 _GRID = 16
+# Of N κ: what modes beyond the last may add to the trace before plateaus are those of another model.
+_FELT = 0.1
+
+
+class TruncatedSpectrumWarning(UserWarning):
+    """A power law ends so early that losses are not those of the whole."""
 
 
 def frontier(model: AbstractRandomFeatures, compute: Any) -> Frontier:
@@ -30,6 +39,9 @@ def frontier(model: AbstractRandomFeatures, compute: Any) -> Frontier:
     Raises:
         ValueError: for budgets that are not positive.
 
+    Warns:
+        TruncatedSpectrumWarning: if a power law that is cut off is felt at the largest N.
+
     Source: arXiv 2402.01092.
 
     Example:
@@ -43,7 +55,24 @@ def frontier(model: AbstractRandomFeatures, compute: Any) -> Frontier:
     if budgets.ndim != 1 or budgets.size == 0 or not np.all(np.isfinite(budgets) & (budgets > 0)):
         raise ValueError("compute must have shape (budgets,) and be positive and finite.")
     best = np.array([_best(model, C) for C in budgets])
+    spectrum = model.spectrum
+    if isinstance(spectrum, PowerLaw) and spectrum.count is not None:
+        _warn_of_cut(spectrum, float(best[:, 0].max()))
     return Frontier(budgets, best[:, 0], budgets / best[:, 0], best[:, 1])
+
+
+def _warn_of_cut(spectrum: PowerLaw, features: float) -> None:
+    """Warn where Σ_{k>M} λ_k ≪ N κ does not hold."""
+    M, b = float(spectrum.count or 0), spectrum.capacity
+    beyond = M ** (1 - b) / (b - 1) if b > 1 else np.inf
+    kappa = real_kappa(0.0, spectrum.modes, Sizes(np.inf, features))
+    if beyond > _FELT * features * kappa:
+        warnings.warn(
+            f"modes={spectrum.count} cut the power law off where it is felt at {features:.0f} features: losses fall "
+            "faster than those of the whole, so leave modes out for infinitely many, or take more.",
+            TruncatedSpectrumWarning,
+            stacklevel=3,
+        )
 
 
 def _best(model: AbstractRandomFeatures, compute: float) -> tuple[float, float]:
