@@ -244,6 +244,22 @@ def test_online_sgd_has_the_mean_loss_of_other_programs_and_of_runs() -> None:
     assert np.max(np.abs(z_scores(law, draws)[:, 1:])) < 4
 
 
+def test_the_largest_rate_makes_noise_reproduce_itself() -> None:
+    modes, B, N = 120, 1, 60
+    spectrum, lam = PowerLaw(1.5, 0.6, modes=modes), np.arange(1.0, modes + 1) ** -0.6
+
+    def gain(eta: float, x: np.ndarray) -> float:
+        return float(eta / B * np.sum(x / (2 - eta * x * (1 + 1 / B))))
+
+    assert gain(scaling.largest_rate(RandomFeatures(spectrum), B), lam) == pytest.approx(1, rel=1e-9)
+    # Of eigenvalues that are drawn.
+    eta, rng = scaling.largest_rate(RandomFeatures(spectrum, features=N), B), np.random.default_rng(0)
+    drawn = [np.linalg.svd(rng.standard_normal((N, modes)) * np.sqrt(lam / N), compute_uv=False) for _ in range(20)]
+    gains = np.array([gain(eta, s**2) for s in drawn])
+    assert gains.mean() == pytest.approx(1, abs=0.02)
+    assert gains.std(ddof=1) / np.sqrt(20) < 0.01
+
+
 @pytest.mark.parametrize("features", [80.0, INF])
 def test_online_sgd_is_unstable_beyond_the_largest_rate(features: float) -> None:
     model = RandomFeatures(PowerLaw(1.5, 1.25, modes=300), features)

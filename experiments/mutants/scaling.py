@@ -5,7 +5,7 @@ from mutants.base import Mutant
 _R, _P, _F = "spectra/resolvent.py", "spectra/projection.py", "architectures/random_features/"
 _WHITE = ("scaling_laws:white_spectra or another_program_and_of_its_draws",)
 _LEARNED = ("scaling_laws:learned_features_are_those",)
-_ONLINE = ("scaling_laws:online_sgd_has or unstable_beyond",)
+_ONLINE = ("scaling_laws:online_sgd_has or unstable_beyond or largest_rate",)
 _POOL = ("scaling_laws:pool",)
 
 SCALING = (
