@@ -3,6 +3,7 @@
 from covsde.architectures.random_features.architecture import LearnedFeatures as LearnedFeatures
 from covsde.architectures.random_features.architecture import RandomFeatures as RandomFeatures
 from covsde.architectures.random_features.architecture import UnstableTrainingWarning as UnstableTrainingWarning
+from covsde.architectures.random_features.differentiable import losses as losses
 from covsde.architectures.random_features.draws import network as network
 from covsde.architectures.random_features.draws import train_networks as train_networks
 from covsde.architectures.random_features.draws import train_networks_online as train_networks_online

@@ -149,6 +149,28 @@ def test_contours_of_few_and_of_many_updates_agree(updates: int) -> None:
     np.testing.assert_allclose(tuple(one), tuple(other), rtol=1e-9)
 
 
+def test_losses_have_gradients_in_spectrum_and_sizes() -> None:
+    k = np.arange(1.0, 61.0)
+
+    def loss(b: Any, features: Any, samples: Any, noise: Any) -> Any:
+        test, train = scaling.losses(k**-b, k**-1.5, [2.0, 10.0], features=features, samples=samples, noise=noise)
+        return test[1] + 0.5 * train[0]
+
+    def same(b: float, *sizes: float) -> float:
+        spectrum = scaling.Spectrum(k**-b, k ** ((b - 1.5) / 2))
+        test, train = RandomFeatures(spectrum, *sizes).losses([2.0, 10.0])
+        return float(test[1] + 0.5 * train[0])
+
+    at = (1.25, 20.0, 30.0, 0.05)
+    value, slopes = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(*at)
+    assert float(value) == pytest.approx(same(*at), rel=1e-11)
+    for i, slope in enumerate(slopes):
+        step = 1e-5 * at[i]
+        high, low = (same(*(x + sign * step * (i == j) for j, x in enumerate(at))) for sign in (1, -1))
+        assert float(slope) == pytest.approx((high - low) / (2 * step), rel=1e-6)
+    assert float(loss(1.25, INF, 30.0, 0.0)) == pytest.approx(same(1.25, INF, 30.0, 0.0), rel=1e-11)
+
+
 def test_descent_of_small_steps_is_gradient_flow_and_long_times_cost_nothing() -> None:
     model = RandomFeatures(PowerLaw(1.5, 1.25, modes=200), features=60, samples=90)
     np.testing.assert_allclose(model.losses([10**6], rate=1e-5).test, model.losses([10.0]).test, rtol=1e-4)
@@ -467,6 +489,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: scaling.train_networks(RandomFeatures(PowerLaw(1.5, 1.25, modes=9), 2.5, 10), [1.0]),
         "features must be an integer",
     ),
+    "a loss before training": (lambda: scaling.losses([1.0], [1.0], [0.0, 1.0]), "times must be positive"),
     "no budget": (lambda: scaling.frontier(RandomFeatures(PowerLaw(1.5, 1.25)), [0.0]), "compute must"),
     "more samples than the pool": (
         lambda: scaling.KernelRegression(np.eye(3), [1.0, 2.0, 3.0]).predicted([3]),

@@ -13,7 +13,7 @@ and between two nodes, with the mean g = δ/m of both sides' resolvents, a = 1/g
 Source: additive subordination of free projections, derived for this library; docs/limits/scaling_laws.md.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Pool(NamedTuple):
         """The bottleneck."""
         return self.samples
 
-    def response(self, D: float | complex) -> tuple[float | complex, float | complex]:
+    def response(self, D: Any) -> tuple[Any, Any]:
         """m and its derivative with respect to D."""
         a, b = 1 - D / self.samples, 1 - D / self.inputs
         return a / b, (a / (b * self.inputs) - 1 / self.samples) / b

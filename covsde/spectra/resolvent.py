@@ -11,7 +11,7 @@ with the two responses R₁ = 1 - D/P of the samples and R₃ = 1 - D/N of the f
 Source: arXiv 2402.01092; derived anew by the cavity method, see docs/limits/scaling_laws.md.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class Sizes(NamedTuple):
         """The bottleneck."""
         return float(min(self))
 
-    def response(self, D: float | complex) -> tuple[float | complex, float | complex]:
+    def response(self, D: Any) -> tuple[Any, Any]:
         """z/κ = R₁R₃, and its derivative with respect to D."""
         a, b = 1 - D / self.samples, 1 - D / self.features
         return a * b, -b / self.samples - a / self.features
@@ -78,7 +78,7 @@ class Response(Protocol):
     def least(self) -> float:
         """The D at which r vanishes."""
 
-    def response(self, D: float | complex) -> tuple[float | complex, float | complex]:
+    def response(self, D: Any) -> tuple[Any, Any]:
         """r(D) ≥ 1 - D/least and r'(D)."""
 
 
@@ -188,15 +188,24 @@ class Resolvent(NamedTuple):
     @property
     def mirrored(self) -> "Resolvent":
         """The same with the conjugate nodes after the nodes."""
-        return Resolvent(*(np.concatenate([x, x.conj()]) for x in self))
+        return Resolvent(*(_with_conjugates(x) for x in self))
 
 
 def resolvent(z: NDArray[np.complex128], modes: Modes, sizes: Sizes) -> Resolvent:
     """The resolvent at nodes; arguments as for `kappas`."""
-    kappa = kappas(z, modes, sizes)
-    D = (modes.counts * modes.eigenvalues / (modes.eigenvalues + kappa[:, None])).sum(axis=1)
+    return resolvent_at(kappas(z, modes, sizes), z, modes, sizes)
+
+
+def resolvent_at(kappa: Any, z: Any, modes: Modes, sizes: Sizes) -> Resolvent:
+    """The same where κ is known; NumPy arrays, or JAX's."""
+    x = modes.eigenvalues[None, :]
+    D = (modes.counts[None, :] * x / (x + kappa[:, None])).sum(axis=1)
     R1, R3 = 1 - D / sizes.samples, 1 - D / sizes.features
-    return Resolvent(z, kappa, R1, R3, 1 / (z[:, None] + modes.eigenvalues * (R1 * R3)[:, None]))
+    return Resolvent(z, kappa, R1, R3, 1 / (z[:, None] + x * (R1 * R3)[:, None]))
+
+
+def _with_conjugates(x: Any) -> Any:
+    return x.__array_namespace__().concat([x, x.conj()])
 
 
 class Shared(NamedTuple):
@@ -227,7 +236,7 @@ class TwoPoint(NamedTuple):
     train: NDArray[np.complex128]
 
 
-def two_point(r: Resolvent, modes: Modes, sizes: Sizes, noise: float = 0.0, shared: Shared = SAME) -> TwoPoint:
+def two_point(r: Resolvent, modes: Modes, sizes: Sizes, noise: Any = 0.0, shared: Shared = SAME) -> TwoPoint:
     """C₀ and C₁ between the nodes and the nodes with their conjugates.
 
     With sums S(c) = Σ c_k H_k H_k' the two unknowns obey two linear equations,
@@ -238,7 +247,7 @@ def two_point(r: Resolvent, modes: Modes, sizes: Sizes, noise: float = 0.0, shar
     where C₂/N is there for shared features and (C₀ + σ²/zz')/P for shared samples.
 
     Args:
-        r: at the nodes.
+        r: at the nodes; of NumPy arrays, or of JAX's, as the others then are.
         modes: of the kernel.
         sizes: P and N.
         noise: σ², the variance of the labels' noise.
@@ -249,11 +258,11 @@ def two_point(r: Resolvent, modes: Modes, sizes: Sizes, noise: float = 0.0, shar
     """
     both, n, x = r.mirrored, len(r.z), modes.eigenvalues
 
-    def products(values: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        return np.asarray(values[:n, None] * values[None, :])
+    def products(values: Any) -> Any:
+        return values[:n, None] * values[None, :]
 
-    def S(c: NDArray[np.float64]) -> NDArray[np.complex128]:
-        return np.asarray((r.H * (modes.counts * c)) @ both.H.T)
+    def S(c: Any) -> Any:
+        return (r.H * (modes.counts * c)[None, :]) @ both.H.T
 
     a, b, zz = products(both.R1), products(both.R3), products(both.z)
     p, q = shared.samples / sizes.samples, shared.features / sizes.features
