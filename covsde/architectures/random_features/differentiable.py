@@ -54,7 +54,8 @@ def losses(
     t = checked_times(times)
     if t[0] == 0:
         raise ValueError("times must be positive here: the loss before training is the sum of energies.")
-    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+    config: Any = jax.config  # some versions type its attributes, some do not
+    if not config.jax_enable_x64:
         raise ValueError("losses needs float64: call it within jax.enable_x64(True).")
     whole = [jnp.asarray(x, jnp.complex128) for x in (eigenvalues, energies, noise)]
     sizes = Sizes(*(_finite(size) for size in (samples, features)))  # type: ignore[arg-type]
