@@ -45,17 +45,15 @@ def plot_learning_curves(
     spectrum.loglog(k[shown], modes.energies[shown], ".", ms=3, color=COLOURS[1], label="target along it, λ_k w_k²")
     for (name, (x, y)), style in zip(lines.items(), ("-", "--"), strict=False):
         spectrum.loglog(x, y, style, color=COLOURS[3], lw=1.2, label=name)
-    spectrum.set(xlabel="mode k", title="spectrum of the kernel")
+    spectrum.set(xlabel="mode k", ylabel="λ_k, and λ_k w_k²", title="spectrum of the kernel")
     spectrum.legend(fontsize=8, frameon=False)
     for ax, (name, (law, draws)) in zip(others, curves.items(), strict=True):
         for kind, colour, marker in (("test", LIMIT_COLOUR, "o"), ("train", COLOURS[0], "s")):
             ax.plot(law.times, getattr(law, kind), "-", color=colour, label=f"{kind}, theory")
             values = getattr(draws, kind)
-            error = values.std(axis=1, ddof=1)
-            ax.errorbar(
-                draws.times, values.mean(axis=1), error, fmt=marker, ms=4, color=colour, label=f"{kind}, measured"
-            )
-        ax.set(xlabel=name, xscale="log", yscale="log", title="loss")
+            middle, error, text = values.mean(axis=1), values.std(axis=1, ddof=1), f"{kind}, measured ± s.d."
+            ax.errorbar(draws.times, middle, error, fmt=marker, ms=4, color=colour, label=text)
+        ax.set(xlabel=name, ylabel="loss", xscale="log", yscale="log")
         top = float(np.nanmax(law.test))
         low = min(float(np.nanmin(r.test)) for r in (law, draws))
         ax.set_ylim(low / 5, 1.6 * top)

@@ -3,7 +3,7 @@
 Source: Trefethen, Weideman, Schmelzer, BIT 46 (2006), 653, cotangent contour.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ class Nodes(NamedTuple):
 
     z: NDArray[np.complex128]
     weights: NDArray[np.complex128]
+
+    def of_pairs(self, F: Any) -> Any:
+        """f(t, t) of F between the nodes and the nodes with their conjugates, (nodes, 2 nodes); NumPy's, or JAX's."""
+        return 2 * (self.weights @ F @ with_conjugates(self.weights)).real
+
+
+def with_conjugates(x: Any) -> Any:
+    """An array followed by its conjugate along the first axis; NumPy's, or JAX's."""
+    return x.__array_namespace__().concat([x, x.conj()])
 
 
 def inverse_laplace(t: float, nodes: int = 28) -> Nodes:

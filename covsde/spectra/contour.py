@@ -13,6 +13,8 @@ from covsde.spectra.resolvent import Modes, Resolvent, Sizes, edge, resolvent
 
 _MARGIN = 1.02
 _DIGITS = 12
+# Times the edge: below it the ellipse is as wide as it is long.
+_SHORTEST = 4.0
 MOST_NODES = 4000
 
 
@@ -62,7 +64,8 @@ def around(modes: Modes, sizes: Sizes, longest: float) -> Contour:
     Raises:
         ValueError: if it takes more than 4000 nodes.
     """
-    right = _MARGIN * edge(modes, sizes)
+    largest = edge(modes, sizes)
+    right, longest = _MARGIN * largest, max(longest, _SHORTEST / largest)
     half = min(np.sqrt(4 / (longest * right)), 1.0)
     count = 2 * int(_DIGITS * np.log(10) / half / 2 + 8)
     if count > MOST_NODES:

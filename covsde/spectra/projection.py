@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from covsde.numerics.laplace import with_conjugates
 from covsde.spectra.resolvent import Modes, TwoPoint, kappas, real_kappa
 
 
@@ -56,11 +57,11 @@ def pool_two_point(z: NDArray[np.complex128], modes: Modes, pool: Pool) -> TwoPo
     """
     P, n = pool
     p, x, count = P / n, modes.eigenvalues, len(z)
-    kappa = np.concatenate([k := kappas(z, modes, pool), k.conj()])
+    kappa = with_conjugates(kappas(z, modes, pool))
     r = 1 / (kappa[:, None] + x)
     D, slope = r @ (modes.counts * x), -(r * r) @ (modes.counts * x)
-    m, turn = np.array([pool.response(complex(d)) for d in D]).T
-    g, z = D / n / m, np.concatenate([z, z.conj()])
+    m, turn = pool.response(D)
+    g, z = D / n / m, with_conjugates(z)
     a = 1 / g - m
 
     def pairs(values: NDArray[np.complex128]) -> NDArray[np.complex128]:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 
+from covsde.numerics.laplace import with_conjugates
+
 _NEWTON = 60
 _HALVINGS = 4096
 _TURN = 12
@@ -188,7 +190,7 @@ class Resolvent(NamedTuple):
     @property
     def mirrored(self) -> "Resolvent":
         """The same with the conjugate nodes after the nodes."""
-        return Resolvent(*(_with_conjugates(x) for x in self))
+        return Resolvent(*(with_conjugates(x) for x in self))
 
 
 def resolvent(z: NDArray[np.complex128], modes: Modes, sizes: Sizes) -> Resolvent:
@@ -202,10 +204,6 @@ def resolvent_at(kappa: Any, z: Any, modes: Modes, sizes: Sizes) -> Resolvent:
     D = (modes.counts[None, :] * x / (x + kappa[:, None])).sum(axis=1)
     R1, R3 = 1 - D / sizes.samples, 1 - D / sizes.features
     return Resolvent(z, kappa, R1, R3, 1 / (z[:, None] + x * (R1 * R3)[:, None]))
-
-
-def _with_conjugates(x: Any) -> Any:
-    return x.__array_namespace__().concat([x, x.conj()])
 
 
 class Shared(NamedTuple):
@@ -276,13 +274,22 @@ def two_point(r: Resolvent, modes: Modes, sizes: Sizes, noise: Any = 0.0, shared
     return TwoPoint(C0, a * (C0 + floor))
 
 
+def outside(kappa: float, modes: Modes, sizes: Sizes) -> float:
+    """-z(κ) for κ < -λ₁: the point beyond the spectrum that belongs to it."""
+    x = modes.eigenvalues
+    return float(-kappa * sizes.response(float(modes.counts @ (x / (x + kappa))))[0])
+
+
+def edge_kappa(modes: Modes, sizes: Sizes) -> float:
+    """The κ < -λ₁ of the upper edge of the bulk, where -z(κ) is the least that it is outside the spectrum."""
+    largest = float(modes.eigenvalues.max())
+
+    def at(s: float) -> float:
+        return outside(-largest * (1 + np.exp(s)), modes, sizes)
+
+    return float(-largest * (1 + np.exp(minimize_scalar(at, bounds=_OUTSIDE, method="bounded").x)))
+
+
 def edge(modes: Modes, sizes: Sizes) -> float:
-    """The upper edge of the bulk of (AᵀA/N)(ΨᵀΨ/P): max over κ < -λ₁ of -z(κ), from its far side."""
-    x, largest = modes.eigenvalues, float(modes.eigenvalues.max())
-
-    def outside(s: float) -> float:
-        kappa = -largest * (1 + np.exp(s))
-        D = float(modes.counts @ (x / (x + kappa)))
-        return float(-kappa * (1 - D / sizes.samples) * (1 - D / sizes.features))
-
-    return float(minimize_scalar(outside, bounds=_OUTSIDE, method="bounded").fun)
+    """The upper edge of the bulk of (AᵀA/N)(ΨᵀΨ/P)."""
+    return outside(edge_kappa(modes, sizes), modes, sizes)

@@ -72,11 +72,10 @@ def _finite(size: Any) -> Array:
 
 def _after(t: float, modes: Modes, sizes: Sizes, noise: Array) -> tuple[Array, Array]:
     nodes = inverse_laplace(t)
-    z, weights = jnp.asarray(nodes.z), jnp.asarray(nodes.weights)
+    z = jnp.asarray(nodes.z)
     at = resolvent_at(_kappas(z, modes, sizes), z, modes, sizes)
     found = two_point(at, modes, sizes, noise)
-    both = jnp.concatenate([weights, weights.conj()])
-    test, train = (2 * jnp.real(weights @ C @ both) for C in found)
+    test, train = (nodes.of_pairs(C) for C in found)
     return test, train
 
 

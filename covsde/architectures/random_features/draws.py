@@ -123,8 +123,8 @@ def train_networks_online(
         checkpoint: folder for finished parts, to continue from.
 
     Returns:
-        `LossCurves` at the numbers of steps; its train losses are those on the batch of each step, and after the last
-        on none: NaN is avoided by the test loss with the labels' noise there.
+        `LossCurves` at the numbers of steps; its train losses are those on the batch of each step, and after the last,
+        which has none, what the loss on a batch is in the mean.
 
     Raises:
         ValueError: for a model with finitely many samples, or an argument that `online` refuses.

@@ -64,7 +64,7 @@ def learned_losses(times: Times, gamma: float, problem: Problem) -> Learned:
     largest = edge(modes, sizes)
     longest = float(times.max()) * (1 + np.sqrt(gamma * modes.energy / largest))
     while True:
-        contour = around(modes, sizes, max(longest, 4 / largest))
+        contour = around(modes, sizes, longest)
         measure = _Measure(contour.x, 2 * contour.weights * _seen(contour, problem))
         F, omega, S = _over_time(times, gamma, measure)
         # Functions that grow for longer than the contour was made for are large on it, or overflow.

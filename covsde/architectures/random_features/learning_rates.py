@@ -20,7 +20,7 @@ from jaxtyping import Array
 from scipy.optimize import minimize_scalar
 
 from covsde.architectures.random_features.architecture import RandomFeatures
-from covsde.architectures.random_features.online import checked_model, largest_rate
+from covsde.architectures.random_features.online import checked_model, largest_rate, losses_by_modes
 from covsde.inputs.arguments import finite_number, positive_int
 from covsde.numerics.keys import generator, typed_key
 from covsde.numerics.typing import Number
@@ -68,10 +68,10 @@ def optimal_rates(
         arrays = tuple(map(jnp.asarray, (x, d, counts)))
         start = jnp.full(T, highest / 2)
         rates, loss, sweeps, gain = _descend(start, *arrays, B, model.noise, tolerance)
-        losses = _losses(rates, *arrays, B, model.noise)
+        losses = losses_by_modes(rates, *arrays, B, model.noise)
 
         def last(log_rate: float) -> float:
-            return float(_losses(jnp.full(T, np.exp(log_rate)), *arrays, B, model.noise)[-1])
+            return float(losses_by_modes(jnp.full(T, np.exp(log_rate)), *arrays, B, model.noise)[-1])
 
         top = np.log(highest)
         # As few steps as T want rates beyond what is stable forever.
@@ -100,16 +100,6 @@ def _state(model: RandomFeatures, key: Any) -> tuple[np.ndarray, np.ndarray, np.
     along = np.sum((V @ target) ** 2, axis=1)
     rest = max(float(np.sum(target**2) - along.sum()), 0.0)
     return np.append(s**2, 0.0), np.append(along, rest), np.ones(len(s) + 1)
-
-
-@partial(jax.jit, static_argnums=4)
-def _losses(rates: Array, x: Array, d: Array, counts: Array, batch: int, noise: Number) -> Array:
-    def step(d: Array, eta: Array) -> tuple[Array, Array]:
-        L, y = jnp.sum(d), (eta * x) ** 2 / batch
-        return ((1 - eta * x) ** 2 + y) * d + counts * y * (L + noise), L
-
-    end, L = jax.lax.scan(step, d, rates)
-    return jnp.append(L, jnp.sum(end))
 
 
 @partial(jax.jit, static_argnums=4)

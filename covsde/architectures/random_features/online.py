@@ -25,7 +25,7 @@ from covsde.inputs.gram import real_array
 from covsde.numerics.typing import Number
 from covsde.results.scaling import ScalingLaw
 from covsde.spectra.contour import around
-from covsde.spectra.resolvent import Modes, Sizes, edge
+from covsde.spectra.resolvent import Modes, Sizes, edge, edge_kappa, outside
 
 
 def checked_model(model: Any) -> None:
@@ -82,10 +82,10 @@ def online_law(model: RandomFeatures, rates: Any, batch: int) -> ScalingLaw:
     modes, sizes, noise = model.problem
     with jax.enable_x64(True):
         if np.isinf(model.features):
-            L = _by_modes(jnp.asarray(eta), *map(jnp.asarray, modes), B, noise)
+            x, energies, counts = map(jnp.asarray, modes)
+            L = losses_by_modes(jnp.asarray(eta), x, counts * energies, counts, B, noise)
         else:
-            longest = max(2.5 * float(eta.sum()), 4 / edge(modes, sizes))
-            contour = around(modes, sizes, longest)
+            contour = around(modes, sizes, 2.5 * float(eta.sum()))
             functionals = (contour.x, 2 * contour.weights * contour.signal, 2 * contour.weights * contour.trace)
             L = _around_spectrum(jnp.asarray(eta), *map(jnp.asarray, functionals), B, noise)
     test = np.asarray(L)
@@ -135,43 +135,27 @@ def _noise_gain(c: float, modes: Modes, sizes: Sizes) -> float:
     if np.isinf(sizes.features):
         return float(n @ (x / (c - x)))
 
-    def D(kappa: float) -> float:
-        return float(n @ (x / (x + kappa)))
-
     def gap(s: float) -> float:
-        kappa = -c * np.exp(s)
-        return float(-kappa * (1 - D(kappa) / sizes.features) - c)
+        return outside(-c * np.exp(s), modes, sizes) - c
 
     # Far out -z(κ) falls to κ's own size; at the edge it is stationary, and c lies above its value there.
-    far = 1.0
+    far, near = 1.0, float(np.log(-edge_kappa(modes, sizes) / c))
     while gap(far) < 0:
         far += 1.0
-    near = _stationary(modes, sizes, c)
-    s = float(brentq(gap, near, far, xtol=1e-14)) if gap(near) < 0 else near
-    return -D(-c * np.exp(s))
-
-
-def _stationary(modes: Modes, sizes: Sizes, c: float) -> float:
-    """s of κ = -c e^s where -z(κ) is least outside the spectrum."""
-    x, n, largest = modes.eigenvalues, modes.counts, float(modes.eigenvalues.max())
-
-    def slope(s: float) -> float:
-        kappa = -largest * (1 + np.exp(s))
-        # d/dκ of κ(1 - D(κ)/N).
-        return float(1 - n @ (x / (x + kappa)) / sizes.features + kappa * (n @ (x / (x + kappa) ** 2)) / sizes.features)
-
-    s = float(brentq(slope, -12.0, 30.0, xtol=1e-12))
-    return float(np.log(largest * (1 + np.exp(s)) / c))
+    kappa = -c * np.exp(float(brentq(gap, near, far, xtol=1e-14)) if gap(near) < 0 else near)
+    return -float(n @ (x / (x + kappa)))
 
 
 @partial(jax.jit, static_argnums=4)
-def _by_modes(rates: Array, x: Array, energies: Array, counts: Array, batch: int, noise: Number) -> Array:
+def losses_by_modes(rates: Array, x: Array, d: Array, counts: Array, batch: int, noise: Number) -> Array:
+    """L before each step and after the last (steps + 1,), from losses d of blocks of eigenvalues x, equation (6)."""
+
     def step(d: Array, eta: Array) -> tuple[Array, Array]:
         L, y = jnp.sum(d), eta * x
         kicks = y * y / batch
         return ((1 - y) ** 2 + kicks) * d + counts * kicks * (L + noise), L
 
-    last, L = jax.lax.scan(step, counts * energies, rates)
+    last, L = jax.lax.scan(step, d, rates)
     return jnp.append(L, jnp.sum(last))
 
 

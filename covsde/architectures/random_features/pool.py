@@ -232,8 +232,7 @@ def pool_flow(times: NDArray[np.float64], modes: Modes, pool: Pool) -> tuple[NDA
     for k, t in enumerate(times):
         if t > 0:
             nodes = inverse_laplace(t)
-            both = np.concatenate([nodes.weights, nodes.weights.conj()])
-            found[k] = [2 * np.real(nodes.weights @ C @ both) for C in pool_two_point(nodes.z, modes, pool)]
+            found[k] = [nodes.of_pairs(C) for C in pool_two_point(nodes.z, modes, pool)]
     return found[:, 0], found[:, 1]
 
 

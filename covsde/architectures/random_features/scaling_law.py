@@ -167,14 +167,13 @@ def _after(nodes: Nodes, problem: Problem, shared: Shared) -> NDArray[np.float64
     """Test and train loss by the inverse transform at the nodes."""
     modes, sizes, noise = problem
     found = two_point(resolvent(nodes.z, modes, sizes), modes, sizes, noise, shared)
-    both = np.concatenate([nodes.weights, nodes.weights.conj()])
-    return np.asarray([2 * np.real(nodes.weights @ C @ both) for C in found])
+    return np.asarray([nodes.of_pairs(C) for C in found])
 
 
 def _entire(functions: Functions, longest: float, problem: Problem) -> NDArray[np.float64]:
     """Test and train losses (2, times) after an entire function of the matrix."""
     modes, sizes, noise = problem
-    contour = around(modes, sizes, max(float(longest), 4 / edge(modes, sizes)))
+    contour = around(modes, sizes, float(longest))
     f = functions(contour.x)
     found = two_point(contour.resolvent, modes, sizes, noise)
     return np.stack([contour.of_pairs(f, C) for C in found])

@@ -121,6 +121,7 @@ def learned(
         saveat=diffrax.SaveAt(fn=lambda t, state, args: (state[1].T @ state[0], state[0] @ state[0]), ts=times),
         stepsize_controller=diffrax.PIDController(_TOLERANCE, _TOLERANCE),
         max_steps=_MOST_STEPS,
+        throw=False,  # what is left out is infinite, and the draw is marked
     )
     assert solution.ys is not None
     y, omega = solution.ys
